@@ -1,0 +1,38 @@
+#pragma once
+#include <cstddef>
+#include <string>
+
+#include "kernels/dispatch.h"
+
+namespace cairn::kernels {
+
+enum class CopyKind : std::uint8_t { host_to_device, device_to_host, device_to_device };
+
+/// What the engine needs of a device besides kernels: memory, queues, copies, events. A backend registers
+/// one. All but allocate, synchronize and the event waits return before the queued work is done.
+struct DeviceApi {
+  /// Usable devices of this type; 0 with the reason and the cure in `why`.
+  int (*count)(std::string& why);
+  /// One line for people: "NVIDIA H100 80GB HBM3, sm_90, 79 GiB", "AMD EPYC, 2 threads, AVX-512".
+  std::string (*describe)(int index);
+  Status (*allocate)(int index, std::size_t bytes, void** out);  // 256-byte aligned
+  Status (*release)(int index, void* memory);
+  Status (*allocate_host)(std::size_t bytes, void** out);  // pinned where the device has use for it
+  Status (*release_host)(void* memory);
+  Status (*create_queue)(int index, Queue& out);
+  Status (*destroy_queue)(const Queue& queue);
+  Status (*copy)(const Queue& queue, void* dst, const void* src, std::size_t bytes, CopyKind kind);
+  Status (*fill_zero)(const Queue& queue, void* dst, std::size_t bytes);
+  Status (*synchronize)(const Queue& queue);
+  Status (*create_event)(int index, void*& event);
+  Status (*destroy_event)(void* event);
+  Status (*record_event)(const Queue& queue, void* event);
+  Status (*queue_wait_event)(const Queue& queue, void* event);
+  Status (*host_wait_event)(void* event);
+};
+
+/// Null if no backend of that type is in this process.
+const DeviceApi* device_api(DeviceType type);
+void register_device_api(DeviceType type, const DeviceApi* api);
+
+}  // namespace cairn::kernels
