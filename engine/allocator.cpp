@@ -1,0 +1,109 @@
+#include "engine/allocator.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define CAIRN_ALLOCATOR_DIRECT true
+#else
+#define CAIRN_ALLOCATOR_DIRECT false
+#endif
+
+namespace cairn {
+namespace {
+
+/// Classes an eighth of a power of two apart: at most 12.5 % of a block is unused, and a step whose sizes
+/// differ a little from the last one's still finds its blocks.
+std::size_t block_size(std::size_t bytes) {
+  constexpr std::size_t kSmallest = 512;
+  if (bytes <= kSmallest) return kSmallest;
+  const std::size_t step = std::max<std::size_t>(std::bit_floor(bytes - 1) / 8, 256);
+  return (bytes + step - 1) / step * step;
+}
+
+bool wants_direct() {
+  const char* mode = std::getenv("CAIRN_ALLOCATOR");
+  return CAIRN_ALLOCATOR_DIRECT || (mode && std::strcmp(mode, "direct") == 0);
+}
+
+}  // namespace
+
+CachingAllocator::CachingAllocator(Device device)
+    : device_(device), api_(*kernels::device_api(device.type)), direct_(wants_direct()) {}
+
+void* CachingAllocator::allocate(std::size_t bytes) {
+  const std::lock_guard lock(mutex_);
+  const std::size_t block = direct_ ? std::max<std::size_t>(bytes, 1) : block_size(bytes);
+  void* memory = nullptr;
+  if (const auto it = free_.find(block); it != free_.end() && !it->second.empty()) {
+    memory = it->second.back();
+    it->second.pop_back();
+  } else {
+    memory = allocate_from_device(block);
+  }
+  live_[memory] = block;
+  stats_.in_use += static_cast<std::int64_t>(block);
+  stats_.peak_in_use = std::max(stats_.peak_in_use, stats_.in_use);
+  return memory;
+}
+
+void* CachingAllocator::allocate_from_device(std::size_t block) {
+  void* memory = nullptr;
+  kernels::Status status = api_.allocate(device_.index, block, &memory);
+  if (!status.ok()) {
+    release_cached_locked();
+    status = api_.allocate(device_.index, block, &memory);
+  }
+  if (!status.ok())
+    throw Error("out of memory on device '" + to_string(device_) + "': " + std::to_string(block >> 20) +
+                " MiB wanted, " + std::to_string(stats_.in_use >> 20) + " MiB in use (" + status.message() +
+                "); use a smaller --batch-size or --image-size");
+  stats_.reserved += static_cast<std::int64_t>(block);
+  ++stats_.device_allocations;
+  return memory;
+}
+
+void CachingAllocator::release(void* memory) noexcept {
+  const std::lock_guard lock(mutex_);
+  const auto it = live_.find(memory);
+  if (it == live_.end()) return;
+  const std::size_t block = it->second;
+  live_.erase(it);
+  stats_.in_use -= static_cast<std::int64_t>(block);
+  if (direct_) {
+    stats_.reserved -= static_cast<std::int64_t>(block);
+    (void)api_.release(device_.index, memory);
+  } else {
+    free_[block].push_back(memory);
+  }
+}
+
+void CachingAllocator::release_cached() {
+  const std::lock_guard lock(mutex_);
+  release_cached_locked();
+}
+
+void CachingAllocator::release_cached_locked() {
+  for (auto& [block, list] : free_) {
+    for (void* memory : list) {
+      stats_.reserved -= static_cast<std::int64_t>(block);
+      (void)api_.release(device_.index, memory);
+    }
+  }
+  free_.clear();
+}
+
+MemoryStats CachingAllocator::stats() const {
+  const std::lock_guard lock(mutex_);
+  return stats_;
+}
+
+void CachingAllocator::reset_peak() {
+  const std::lock_guard lock(mutex_);
+  stats_.peak_in_use = stats_.in_use;
+}
+
+}  // namespace cairn

@@ -1,0 +1,83 @@
+#include "engine/autograd.h"
+#include "engine/ops.h"
+#include "engine/ops/checks.h"
+#include "kernels/pointwise.h"
+
+namespace cairn {
+namespace {
+
+constexpr const char* kOp = "conv2d";
+
+std::int64_t output_length(std::int64_t in, std::int64_t filter, int stride, int padding, int dilation) {
+  const std::int64_t span = in + 2 * padding - dilation * (filter - 1) - 1;
+  return span < 0 ? 0 : span / stride + 1;
+}
+
+Shape output_shape(const Tensor& x, const Tensor& w, const Conv2dGeometry& g) {
+  ops::require_floating(x, kOp);
+  ops::require_rank(x, 4, kOp, "input");
+  ops::require_rank(w, 4, kOp, "weight");
+  ops::require(g.groups >= 1 && g.stride_h >= 1 && g.stride_w >= 1 && g.dilation_h >= 1 &&
+                   g.dilation_w >= 1 && g.padding_h >= 0 && g.padding_w >= 0,
+               kOp, "groups, stride and dilation must be at least 1, padding at least 0");
+  ops::require(x.size(3) == w.size(3) * g.groups, kOp,
+               "weight has " + std::to_string(w.size(3)) + " input channels, input has " +
+                   std::to_string(x.size(3)) + " (groups = " + std::to_string(g.groups) + ')');
+  ops::require(w.size(0) % g.groups == 0, kOp,
+               std::to_string(w.size(0)) + " output channels cannot be split into " +
+                   std::to_string(g.groups) + " groups");
+  const Shape y{x.size(0), output_length(x.size(1), w.size(1), g.stride_h, g.padding_h, g.dilation_h),
+                output_length(x.size(2), w.size(2), g.stride_w, g.padding_w, g.dilation_w), w.size(0)};
+  ops::require(y[1] > 0 && y[2] > 0, kOp,
+               "input " + to_string(x.shape()) + " is smaller than the filter " + to_string(w.shape()));
+  return y;
+}
+
+}  // namespace
+
+// y[n,p,q,k] = act(bias[k] + sum_{r,s,c} x[n, p*stride+r*dilation-padding, ..., c] w[k,r,s,c]).
+// Saves x and w; with a fused ReLU also y, whose mask turns dy into the gradient before the activation.
+Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, const Conv2dGeometry& geometry,
+              Activation activation) {
+  const Shape shape = output_shape(x, w, geometry);
+  ops::require_parameter(x, w, w.shape(), kOp, "weight");
+  if (bias.defined()) ops::require_parameter(x, bias, {w.size(0)}, kOp, "bias");
+  Tensor y = empty(shape, x.dtype(), x.device());
+  call(kernels::conv2d_forward, x.queue(),
+       {.x = x.view(),
+        .w = w.view(),
+        .bias = bias.view(),
+        .residual = {},
+        .y = y.out(),
+        .geometry = geometry,
+        .activation = activation});
+  const Saved saved_y = activation == Activation::relu && wants_grad({&x, &w, &bias}) ? Saved(y) : Saved();
+  return record(kOp, y, {x, w, bias}, [x = Saved(x), w = Saved(w), saved_y, geometry](Grads& g) {
+    Tensor dy = g.output_tensor();
+    const kernels::Queue& queue = dy.queue();
+    if (saved_y.defined()) {
+      Tensor masked = empty_like(dy);
+      call(kernels::relu_backward, queue, {saved_y.view(), dy.view(), masked.out()});
+      dy = masked;
+    }
+    if (auto dx = g.wants(0))
+      call(kernels::conv2d_backward_data, queue,
+           {.dy = dy.view(), .w = w.view(), .dx = dx->view, .geometry = geometry, .write = dx->write});
+    const auto dw = g.wants(1);
+    const auto dbias = g.wants(2);
+    if (dw || dbias) {
+      // The kernel makes both in one pass; a frozen weight with a trained bias still needs somewhere to land.
+      Tensor unwanted = dw ? Tensor() : empty_like(w.tensor());
+      call(kernels::conv2d_backward_weight, queue,
+           {.x = x.view(),
+            .dy = dy.view(),
+            .dw = dw ? dw->view : unwanted.out(),
+            .dbias = dbias ? dbias->view : kernels::View{},
+            .geometry = geometry,
+            .write = dw ? dw->write : kernels::Write::assign,
+            .dbias_write = dbias ? dbias->write : kernels::Write::assign});
+    }
+  });
+}
+
+}  // namespace cairn
