@@ -30,8 +30,6 @@ struct Manifest {
   std::vector<ManifestRow> rows;
 
   int64_t count(Part part) const;
-  /// Classes that occur, sorted as Dataset::classes is.
-  std::vector<std::string> classes() const;
 };
 
 /// Columns path,class,part,hash,duplicate_group and, under oversample-first, copy. Written under another name
@@ -45,8 +43,8 @@ std::vector<std::string> find_leaks(const Manifest& manifest, size_t limit = 10)
 /// Throws InputError naming the first leak. An oversample-first manifest leaks by design and is let through.
 void check_disjoint(const Manifest& manifest);
 
-/// Indices into dataset.items of a part's rows, repeated as the rows are, in row order. Throws InputError for
-/// a row whose file is not in the set or has another class there.
+/// Indices into dataset.items of a part's rows, repeated as the rows are, in path order. Throws InputError
+/// for a row whose file is not in the set or has another class there.
 std::vector<int64_t> part_items(const Dataset& dataset, const Manifest& manifest, Part part);
 
 /// Reads the files of the manifest again (workers threads, 0: one a core) and throws InputError for one whose
