@@ -94,9 +94,9 @@ Tensor cast(const Tensor& x, DType dtype);
 struct CrossEntropyOptions {
   float label_smoothing = 0.0f;
   float focal_gamma = 0.0f;
-  Tensor class_weights;  // [C] fp32 or undefined
-  Tensor labels2;        // [N] int32 or undefined: second label of mixup / CutMix
-  Tensor lambda;         // [N] fp32, weight of the first label
+  Tensor class_weights{};  // [C] fp32 or undefined
+  Tensor labels2{};        // [N] int32 or undefined: second label of mixup / CutMix
+  Tensor lambda{};         // [N] fp32, weight of the first label
 };
 /// Mean softmax cross-entropy [1] (fp32; fp64 for fp64 logits): see kernels/loss.h. labels [N] int32 in [0,
 /// C), checked where they are made.
