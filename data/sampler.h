@@ -11,8 +11,9 @@ enum class Balance : uint8_t { none, oversample, inverse, effective };
 std::string_view balance_name(Balance balance);
 Balance parse_balance(std::string_view name);  // throws InputError
 
-/// A keyed permutation of [0, n): a Feistel network with Philox as round function, walked until it lands in
-/// the range (Black & Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002). No table, no state.
+/// A keyed permutation of [0, n): where `index` < n goes. A Feistel network with Philox as round function,
+/// walked until it lands in the range (Black & Rogaway, "Ciphers with arbitrary finite domains", CT-RSA
+/// 2002); a plain shuffle where n is at most 64. Nothing is kept between calls.
 uint64_t permute(uint64_t seed, uint64_t stream, uint64_t n, uint64_t index);
 
 struct SamplerOptions {

@@ -15,7 +15,7 @@ struct SplitOptions {
   double test_fraction = -1;  // < 0: the protocol's own: 0.15 or 0.2 of all
   uint64_t seed = 0;
   /// Pairs of items (indices) that look alike and must stay in one part, from the near-duplicate search.
-  std::vector<std::pair<int64_t, int64_t>> near_duplicates;
+  std::vector<std::pair<int64_t, int64_t>> near_duplicates = {};
 };
 
 struct Split {

@@ -65,6 +65,7 @@ constexpr uint64_t kBlock = 512;
 // Names and pax records longer than this are no names: they are refused before they are read.
 constexpr uint64_t kLongestName = 64 << 10;
 constexpr uint64_t kLongestLabel = 4 << 10;
+constexpr char kNoHeader[] = "no tar header (its checksum is wrong): the shard is damaged";
 
 struct Entry {
   std::string name;
@@ -86,7 +87,7 @@ class TarReader {
       const std::vector<uint8_t> block = files_.read(shard_, at_, kBlock);
       if (std::all_of(block.begin(), block.end(), [](uint8_t b) { return b == 0; })) break;
       check_header(block);
-      uint64_t size = number(block, 124, 12);
+      uint64_t size = number(block, 124, 12, "a size that is no number or beyond all bounds");
       const char type = static_cast<char>(block[156]);
       const bool is_extension = type == 'L' || type == 'K' || type == 'x' || type == 'g';
       if (has_pax_size && !is_extension) size = pax_size;
@@ -128,14 +129,15 @@ class TarReader {
   void check_header(const std::vector<uint8_t>& block) const {
     uint64_t sum = 0;
     for (uint64_t i = 0; i < kBlock; ++i) sum += i >= 148 && i < 156 ? ' ' : block[i];
-    if (sum != number(block, 148, 8)) fail("no tar header (its checksum is wrong): the shard is damaged");
+    if (sum != number(block, 148, 8, kNoHeader)) fail(kNoHeader);
   }
 
-  uint64_t number(const std::vector<uint8_t>& block, size_t start, size_t length) const {
+  uint64_t number(const std::vector<uint8_t>& block, size_t start, size_t length,
+                  const char* complaint) const {
     uint64_t value = 0;
     if (block[start] & 0x80u) {  // GNU base-256, big-endian; the first byte's top bit is the mark
       for (size_t i = 0; i < length; ++i) {
-        if (value >> 55) fail("a size beyond all bounds");
+        if (value >> 55) fail(complaint);
         value = value << 8 | (i == 0 ? block[start] & 0x7Fu : block[start + i]);
       }
       return value;
@@ -143,7 +145,7 @@ class TarReader {
     size_t i = start;
     while (i < start + length && block[i] == ' ') ++i;
     for (; i < start + length && block[i] != ' ' && block[i] != '\0'; ++i) {
-      if (block[i] < '0' || block[i] > '7') fail("a header field is no octal number");
+      if (block[i] < '0' || block[i] > '7') fail(complaint);
       value = value << 3 | (block[i] - '0');
     }
     return value;
