@@ -1,0 +1,148 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/nn/init.h"
+#include "engine/nn/module.h"
+
+/// Layers: an op, its parameters under PyTorch's names and PyTorch's initialisation. Parameters are fp32 on
+/// the CPU until Module::to() moves them; a layer computes in the dtype of its input.
+namespace cairn::nn {
+
+enum class WeightInit : std::uint8_t {
+  kaiming_uniform,         // PyTorch's default
+  kaiming_normal_fan_out,  // torchvision's ResNet
+};
+
+struct Conv2dOptions {
+  std::int64_t in_channels = 0;
+  std::int64_t out_channels = 0;
+  int kernel = 3;  // square
+  int stride = 1;
+  int padding = 0;
+  int dilation = 1;
+  int groups = 1;
+  bool bias = true;
+  Activation activation = Activation::none;  // fused behind
+  WeightInit init = WeightInit::kaiming_uniform;
+};
+/// [N,H,W,in_channels] -> [N,P,Q,out_channels]. weight [K,R,S,C/groups], bias [K].
+class Conv2d : public Module {
+ public:
+  Conv2d(Initializer& init, const Conv2dOptions& options);
+  Tensor forward(const Tensor& x) override;
+
+ private:
+  Conv2dGeometry geometry_;
+  Activation activation_;
+  Tensor& weight_;
+  Tensor* bias_ = nullptr;
+};
+
+struct LinearOptions {
+  std::int64_t in_features = 0;
+  std::int64_t out_features = 0;
+  bool bias = true;
+  Activation activation = Activation::none;
+};
+/// [N,in_features] -> [N,out_features]. weight [K,C], bias [K].
+class Linear : public Module {
+ public:
+  Linear(Initializer& init, const LinearOptions& options);
+  Tensor forward(const Tensor& x) override;
+  Tensor& bias() const { return *bias_; }
+
+ private:
+  Activation activation_;
+  Tensor& weight_;
+  Tensor* bias_ = nullptr;
+};
+
+/// Batch statistics while training, running statistics in evaluation. weight = 1, bias = 0 at the start.
+class BatchNorm2d : public Module {
+ public:
+  BatchNorm2d(Initializer& init, std::int64_t channels, float momentum = 0.1f, float eps = 1e-5f);
+  Tensor forward(const Tensor& x) override { return fused(x, {}, Activation::none); }
+  /// activation(bn(x) + residual) in one pass; residual may be undefined.
+  Tensor fused(const Tensor& x, const Tensor& residual, Activation activation);
+
+ private:
+  float momentum_;
+  float eps_;
+  Tensor& weight_;
+  Tensor& bias_;
+  Tensor& running_mean_;
+  Tensor& running_var_;
+};
+
+/// Inverted dropout while training, the identity in evaluation. Needs Module::set_random_state() first.
+class Dropout : public Module {
+ public:
+  explicit Dropout(float p);
+  Tensor forward(const Tensor& x) override;
+
+ protected:
+  void on_random_state(const RandomState& state, std::uint64_t stream) override;
+
+ private:
+  float p_;
+  RandomState state_;
+  std::uint64_t stream_ = 0;
+  bool seeded_ = false;
+};
+
+class ReLU : public Module {
+ public:
+  Tensor forward(const Tensor& x) override { return relu(x); }
+};
+
+class MaxPool2d : public Module {
+ public:
+  explicit MaxPool2d(int kernel, int stride = 0, int padding = 0);  // stride 0: the kernel's
+  Tensor forward(const Tensor& x) override { return max_pool2d(x, geometry_); }
+
+ private:
+  Pool2dGeometry geometry_;
+};
+
+class AvgPool2d : public Module {
+ public:
+  explicit AvgPool2d(int kernel, int stride = 0, int padding = 0);
+  Tensor forward(const Tensor& x) override { return avg_pool2d(x, geometry_); }
+
+ private:
+  Pool2dGeometry geometry_;
+};
+
+/// [N,H,W,C] -> [N,C]: torch.nn.AdaptiveAvgPool2d(1) and a flatten.
+class GlobalAvgPool : public Module {
+ public:
+  Tensor forward(const Tensor& x) override { return global_avg_pool(x); }
+};
+
+/// [N,H,W,C] -> [N,C*H*W] in channel-height-width order, so that a linear layer behind it has PyTorch's
+/// weight.
+class Flatten : public Module {
+ public:
+  Tensor forward(const Tensor& x) override { return flatten(x); }
+};
+
+/// Its children one after another. Names are given, not counted, so that key names survive when a layer is
+/// fused into the one before.
+class Sequential : public Module {
+ public:
+  template <class M, class... A>
+  Sequential& add(std::string name, A&&... args) {
+    order_.push_back(&make<M>(std::move(name), std::forward<A>(args)...));
+    return *this;
+  }
+  Tensor forward(const Tensor& x) override;
+
+ private:
+  std::vector<Module*> order_;
+};
+
+}  // namespace cairn::nn

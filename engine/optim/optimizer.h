@@ -1,0 +1,69 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/nn/module.h"
+#include "engine/optim/parameters.h"
+#include "kernels/optimizer.h"
+
+namespace cairn::optim {
+
+enum class OptimizerKind : std::uint8_t { sgd, adam, adamw };
+OptimizerKind parse_optimizer(std::string_view name);  // "sgd", "adam", "adamw"; throws InputError
+
+/// As torch.optim's SGD, Adam and AdamW have them.
+struct OptimizerOptions {
+  OptimizerKind kind = OptimizerKind::adam;
+  float weight_decay = 0.0f;
+  float momentum = 0.9f;  // sgd
+  bool nesterov = false;  // sgd
+  float beta1 = 0.9f;     // adam, adamw
+  float beta2 = 0.999f;
+  float eps = 1e-8f;
+  float clip_norm = 0.0f;  // > 0: gradients are scaled down to this global norm
+};
+
+/// Changes all parameters in one pass. One step: zero_grad(); loss.backward(); step(lr).
+class Optimizer {
+ public:
+  virtual ~Optimizer() = default;
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+
+  void zero_grad() { parameters_.zero_grad(); }
+  /// prepare(lr) and apply().
+  void step(float lr);
+  /// Counts the step and sends what changes from step to step (rate, bias corrections) to the device.
+  /// `grad_scale` multiplies every gradient first: 1 / loss scale.
+  void prepare(float lr, float grad_scale = 1.0f);
+  /// Clears unused gradients, clips, updates: kernels only, so that a captured graph can replay it.
+  void apply();
+
+  std::int64_t steps() const { return steps_; }
+  void set_steps(std::int64_t steps) { steps_ = steps; }
+  /// Norm of the last step's gradients before clipping, [1] fp32 on the device; undefined without clipping.
+  const Tensor& grad_norm() const { return grad_norm_; }
+  /// Flat tensors beside the parameters, for checkpoints: "momentum_buffer"; "exp_avg", "exp_avg_sq".
+  virtual std::vector<nn::NamedTensor> state() const = 0;
+
+ protected:
+  Optimizer(FlatParameters& parameters, const OptimizerOptions& options);
+  virtual void fill_scalars(kernels::StepScalars&) const {}
+  virtual void update(const kernels::StepScalars* scalars) = 0;
+  FlatParameters& parameters_;
+  OptimizerOptions options_;
+  std::int64_t steps_ = 0;
+  Tensor grad_norm_;
+
+ private:
+  kernels::StepScalars host_scalars_;
+  Tensor device_scalars_;  // [sizeof(StepScalars)] uint8
+};
+
+/// Throws InputError for values out of range. `parameters` must outlive the optimiser.
+std::unique_ptr<Optimizer> make_optimizer(FlatParameters& parameters, const OptimizerOptions& options);
+
+}  // namespace cairn::optim

@@ -1,0 +1,41 @@
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "engine/nn/module.h"
+#include "engine/tensor.h"
+
+namespace cairn::optim {
+
+/// All parameters of a module that want a gradient, packed into one flat fp32 buffer, and their gradients
+/// into another, so that an optimiser step, a norm or an all-reduce is one pass. The module's tensors become
+/// slices of the buffers: 64-byte aligned, the gaps between them zero. Move the module to its device first;
+/// the module must not be moved afterwards.
+class FlatParameters {
+ public:
+  explicit FlatParameters(nn::Module& module);
+  FlatParameters(const FlatParameters&) = delete;
+  FlatParameters& operator=(const FlatParameters&) = delete;
+
+  const Tensor& values() const { return values_; }  // [n] fp32
+  const Tensor& grads() const { return grads_; }    // [n] fp32
+  Device device() const { return values_.device(); }
+  struct Slice {
+    nn::NamedTensor parameter;
+    std::int64_t offset = 0;  // in elements
+  };
+  const std::vector<Slice>& slices() const { return slices_; }
+
+  /// The next backward pass assigns.
+  void zero_grad();
+  /// Clears the slices of parameters that no gradient reached since zero_grad(): whatever an earlier step
+  /// left there would be used again. Call between backward() and whatever reads grads().
+  void clear_unused_grads();
+
+ private:
+  std::vector<Slice> slices_;
+  Tensor values_;
+  Tensor grads_;
+};
+
+}  // namespace cairn::optim

@@ -1,0 +1,49 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "engine/nn/module.h"
+
+namespace cairn::models {
+
+struct ModelOptions {
+  std::int64_t classes = 0;
+  int image_size = 224;          // input is [N,image_size,image_size,3]
+  std::uint64_t seed = 0;        // of the first weights
+  std::optional<float> dropout;  // in place of the model's own rates
+};
+
+/// How a model is trained where the user does not say: chosen on validation data, see docs/decisions.md.
+struct TrainingDefaults {
+  std::string_view optimizer;  // as --optimizer
+  float lr;
+  float weight_decay;
+  std::string_view schedule;  // as --schedule
+  float warmup_epochs;
+  float label_smoothing;
+  std::string_view augment;  // as --augment
+  int epochs;
+};
+
+struct ModelInfo {
+  std::string_view name;     // as --model
+  std::string_view summary;  // one line for --help
+  std::string_view head;     // name of the last layer: "fc"; its size follows the classes
+  TrainingDefaults defaults;
+  std::unique_ptr<nn::Module> (*make)(const ModelOptions&);
+};
+
+/// Every model, the default one first.
+std::span<const ModelInfo> all_models();
+/// Throws InputError naming the models that there are.
+const ModelInfo& model_info(std::string_view name);
+
+/// Builds a model on the CPU in training mode: first weights from options.seed, dropout keyed by it too (call
+/// set_random_state() with a step counter before training). Throws InputError for options that make no sense.
+std::unique_ptr<nn::Module> make_model(std::string_view name, const ModelOptions& options);
+
+}  // namespace cairn::models
