@@ -179,6 +179,18 @@ HWY_INLINE void for_each_streamed(D d, std::int64_t begin, std::int64_t end, F&&
   hwy::FlushStream();
 }
 
+/// Lands a result: y = v or y += v.
+template <class D, class T, class Part>
+HWY_API void land(D d, hn::Vec<D> v, T* y, Part part, Write write) {
+  store(d, write == Write::add ? hn::Add(load(d, y, part), v) : v, y, part);
+}
+
+/// Converts one element, rounding to nearest even: for tails and scalar paths.
+template <class T>
+HWY_API ComputeOf<T> to_compute(T v) {
+  return static_cast<ComputeOf<T>>(v);
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace cairn::kernels
 HWY_AFTER_NAMESPACE();
