@@ -40,6 +40,7 @@ enum PhiloxStream : uint32_t {
   kStreamOversample = 5,
   kStreamAugment = 6,
   kStreamMix = 7,
+  kStreamGradcheck = 8,
 };
 
 /// Stream number of one use at one time, e.g. (kStreamShuffle, epoch): `sub` has 56 bits.
