@@ -20,7 +20,6 @@ class ModelCnn : public nn::Module {
  private:
   nn::Sequential& features_;
   nn::Sequential& classifier_;
-  nn::Linear* head_ = nullptr;
 };
 
 }  // namespace cairn::models

@@ -12,7 +12,7 @@ using Metadata = std::map<std::string, std::string>;
 struct LoadOptions {
   /// Layer whose tensors may have another number of rows than the file's: named and left as they are.
   std::string head;
-  /// Prefix of the names that must all be there: "" for a whole model.
+  /// Keep the first values of tensors that the file lacks; else they are an error.
   bool allow_missing = false;
 };
 

@@ -130,6 +130,12 @@ class Flatten : public Module {
   Tensor forward(const Tensor& x) override { return flatten(x); }
 };
 
+/// Goes on in fp32: a head's logits decide the loss, and cost nothing.
+class ToFp32 : public Module {
+ public:
+  Tensor forward(const Tensor& x) override { return cast(x, DType::f32); }
+};
+
 /// Its children one after another. Names are given, not counted, so that key names survive when a layer is
 /// fused into the one before.
 class Sequential : public Module {

@@ -1,0 +1,58 @@
+#include "engine/nn/init.h"
+
+#include <cmath>
+#include <numbers>
+#include <span>
+
+#include "engine/nn/layout.h"
+#include "kernels/philox.h"
+
+namespace cairn::nn {
+namespace {
+
+/// Fills a tensor in file order: `make` turns a Philox block into PerBlock values.
+template <std::size_t PerBlock, class Make>
+Tensor fill(const Shape& shape, Layout layout, std::uint64_t seed, std::uint64_t stream, Make make) {
+  std::vector<float> values(static_cast<std::size_t>(shape.numel()));
+  std::array<float, PerBlock> block{};
+  for_each_element(shape, layout, [&](std::size_t file, std::size_t mine) {
+    if (file % PerBlock == 0) block = make(philox(seed, stream, file / PerBlock));
+    values[mine] = block[file % PerBlock];
+  });
+  return from_values<float>(shape, values);
+}
+
+}  // namespace
+
+double default_bound(std::int64_t fan_in) { return 1.0 / std::sqrt(static_cast<double>(fan_in)); }
+double kaiming_normal_std(std::int64_t fan_out) { return std::sqrt(2.0 / static_cast<double>(fan_out)); }
+
+std::uint64_t Initializer::next_stream() { return philox_stream(kStreamInit, ordinal_++); }
+
+Tensor Initializer::uniform(const Shape& shape, double bound, Layout layout) {
+  return fill<4>(shape, layout, seed_, next_stream(), [bound](const Philox4x32& words) {
+    std::array<float, 4> v{};
+    for (std::size_t i = 0; i < 4; ++i)
+      v[i] = static_cast<float>((2.0 * static_cast<double>(uniform_float(words.v[i])) - 1.0) * bound);
+    return v;
+  });
+}
+
+Tensor Initializer::normal(const Shape& shape, double std, Layout layout) {
+  return fill<2>(shape, layout, seed_, next_stream(), [std](const Philox4x32& words) {
+    std::array<float, 2> v{};
+    for (std::size_t i = 0; i < 2; ++i) {
+      const double u1 = (static_cast<double>(words.v[2 * i]) + 1.0) * 0x1p-32;
+      const double u2 = static_cast<double>(words.v[2 * i + 1]) * 0x1p-32;
+      v[i] = static_cast<float>(std * std::sqrt(-2.0 * std::log(u1)) * std::cos(2.0 * std::numbers::pi * u2));
+    }
+    return v;
+  });
+}
+
+Tensor Initializer::constant(const Shape& shape, double value) {
+  next_stream();
+  return full(shape, value);
+}
+
+}  // namespace cairn::nn

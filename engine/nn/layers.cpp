@@ -1,0 +1,111 @@
+#include "engine/nn/layers.h"
+
+#include "kernels/error.h"
+
+namespace cairn::nn {
+namespace {
+
+void require_positive(std::int64_t value, const char* layer, const char* what) {
+  if (value <= 0)
+    throw ShapeError('[' + std::string(layer) + "] " + what + " is " + std::to_string(value) +
+                     ", expected at least 1");
+}
+
+const Conv2dOptions& checked(const Conv2dOptions& o) {
+  require_positive(o.in_channels, "Conv2d", "in_channels");
+  require_positive(o.out_channels, "Conv2d", "out_channels");
+  require_positive(o.kernel, "Conv2d", "kernel");
+  require_positive(o.groups, "Conv2d", "groups");
+  if (o.in_channels % o.groups != 0 || o.out_channels % o.groups != 0)
+    throw ShapeError("[Conv2d] " + std::to_string(o.in_channels) + " -> " + std::to_string(o.out_channels) +
+                     " channels do not divide into " + std::to_string(o.groups) + " groups");
+  return o;
+}
+
+Tensor filter(Initializer& init, const Conv2dOptions& o) {
+  const Shape shape{o.out_channels, o.kernel, o.kernel, o.in_channels / o.groups};
+  const std::int64_t area = std::int64_t{o.kernel} * o.kernel;
+  if (o.init == WeightInit::kaiming_normal_fan_out)
+    return init.normal(shape, kaiming_normal_std(o.out_channels * area), Layout::filter);
+  return init.uniform(shape, default_bound(shape[3] * area), Layout::filter);
+}
+
+const LinearOptions& checked(const LinearOptions& o) {
+  require_positive(o.in_features, "Linear", "in_features");
+  require_positive(o.out_features, "Linear", "out_features");
+  return o;
+}
+
+Pool2dGeometry square_pool(int kernel, int stride, int padding) {
+  const int step = stride > 0 ? stride : kernel;
+  return {kernel, kernel, step, step, padding, padding};
+}
+
+Tensor or_absent(const Tensor* t) { return t ? *t : Tensor(); }
+
+}  // namespace
+
+Conv2d::Conv2d(Initializer& init, const Conv2dOptions& o)
+    : geometry_{o.stride, o.stride, o.padding, o.padding, o.dilation, o.dilation, o.groups},
+      activation_(o.activation),
+      weight_(register_parameter("weight", filter(init, checked(o)), Layout::filter)) {
+  const std::int64_t fan_in = o.in_channels / o.groups * o.kernel * o.kernel;
+  if (o.bias) bias_ = &register_parameter("bias", init.uniform({o.out_channels}, default_bound(fan_in)));
+}
+
+Tensor Conv2d::forward(const Tensor& x) {
+  return conv2d(x, weight_, or_absent(bias_), geometry_, activation_);
+}
+
+Linear::Linear(Initializer& init, const LinearOptions& o)
+    : activation_(o.activation),
+      weight_(register_parameter(
+          "weight", init.uniform({checked(o).out_features, o.in_features}, default_bound(o.in_features)))) {
+  if (o.bias)
+    bias_ = &register_parameter("bias", init.uniform({o.out_features}, default_bound(o.in_features)));
+}
+
+Tensor Linear::forward(const Tensor& x) { return linear(x, weight_, or_absent(bias_), activation_); }
+
+BatchNorm2d::BatchNorm2d(Initializer& init, std::int64_t channels, float momentum, float eps)
+    : momentum_(momentum),
+      eps_(eps),
+      weight_(register_parameter("weight", init.constant({channels}, 1.0))),
+      bias_(register_parameter("bias", init.constant({channels}, 0.0))),
+      running_mean_(register_buffer("running_mean", zeros({channels}))),
+      running_var_(register_buffer("running_var", full({channels}, 1.0))) {}
+
+Tensor BatchNorm2d::fused(const Tensor& x, const Tensor& residual, Activation activation) {
+  const BatchNormTensors tensors{weight_, bias_, running_mean_, running_var_};
+  return training() ? batch_norm(x, tensors, residual, activation, momentum_, eps_)
+                    : batch_norm_inference(x, tensors, residual, activation, eps_);
+}
+
+Dropout::Dropout(float p) : p_(p) {
+  if (!(p >= 0.0f && p < 1.0f)) throw Error("[Dropout] p = " + std::to_string(p) + ", expected 0 <= p < 1");
+}
+
+void Dropout::on_random_state(const RandomState& state, std::uint64_t stream) {
+  state_ = state;
+  stream_ = stream;
+  seeded_ = true;
+}
+
+Tensor Dropout::forward(const Tensor& x) {
+  if (!training() || p_ == 0.0f) return x;
+  if (!seeded_)
+    throw Error("[Dropout] no random state: call set_random_state() on the model before training");
+  const std::int64_t per_image = x.size(0) > 0 ? x.numel() / x.size(0) : 0;
+  return dropout(x, p_, {state_.seed, stream_, state_.step, state_.first_image * per_image});
+}
+
+MaxPool2d::MaxPool2d(int kernel, int stride, int padding) : geometry_(square_pool(kernel, stride, padding)) {}
+AvgPool2d::AvgPool2d(int kernel, int stride, int padding) : geometry_(square_pool(kernel, stride, padding)) {}
+
+Tensor Sequential::forward(const Tensor& x) {
+  Tensor y = x;
+  for (Module* m : order_) y = (*m)(y);
+  return y;
+}
+
+}  // namespace cairn::nn

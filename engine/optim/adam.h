@@ -1,0 +1,24 @@
+#pragma once
+#include <vector>
+
+#include "engine/optim/optimizer.h"
+
+namespace cairn::optim {
+
+/// Adam (Kingma & Ba 2015) with L2 in the gradient, and AdamW (Loshchilov & Hutter 2019) with decoupled
+/// decay, as torch.optim has them; see kernels/optimizer.h for the equations.
+class Adam final : public Optimizer {
+ public:
+  Adam(FlatParameters& parameters, const OptimizerOptions& options);
+  std::vector<nn::NamedTensor> state() const override;
+
+ protected:
+  void fill_scalars(kernels::StepScalars& scalars) const override;
+  void update(const kernels::StepScalars* scalars) override;
+
+ private:
+  Tensor exp_avg_;
+  Tensor exp_avg_sq_;
+};
+
+}  // namespace cairn::optim

@@ -1,0 +1,64 @@
+#include "engine/optim/optimizer.h"
+
+#include "engine/optim/adam.h"
+#include "engine/optim/clip.h"
+#include "engine/optim/sgd.h"
+#include "kernels/device.h"
+#include "kernels/error.h"
+
+namespace cairn::optim {
+
+OptimizerKind parse_optimizer(std::string_view name) {
+  if (name == "sgd") return OptimizerKind::sgd;
+  if (name == "adam") return OptimizerKind::adam;
+  if (name == "adamw") return OptimizerKind::adamw;
+  throw InputError("unknown optimizer '" + std::string(name) + "'; there are sgd, adam, adamw");
+}
+
+Optimizer::Optimizer(FlatParameters& parameters, const OptimizerOptions& options)
+    : parameters_(parameters),
+      options_(options),
+      device_scalars_(empty({sizeof(kernels::StepScalars)}, DType::u8, parameters.device())) {
+  if (options.clip_norm > 0) grad_norm_ = zeros({1}, DType::f32, parameters.device());
+}
+
+void Optimizer::step(float lr) {
+  prepare(lr);
+  apply();
+}
+
+void Optimizer::prepare(float lr, float grad_scale) {
+  ++steps_;
+  host_scalars_ = {.lr = lr, .grad_scale = grad_scale};
+  fill_scalars(host_scalars_);
+  // Pageable memory is taken over before the call returns, so the next step may write it at once.
+  check(kernels::device_api(parameters_.device().type)
+            ->copy(device_scalars_.queue(), device_scalars_.inplace().data, &host_scalars_,
+                   sizeof host_scalars_, kernels::CopyKind::host_to_device));
+}
+
+void Optimizer::apply() {
+  parameters_.clear_unused_grads();
+  if (grad_norm_.defined()) global_norm(parameters_.grads(), grad_norm_);
+  update(static_cast<const kernels::StepScalars*>(device_scalars_.view().data));
+}
+
+std::unique_ptr<Optimizer> make_optimizer(FlatParameters& parameters, const OptimizerOptions& options) {
+  const auto require = [](bool ok, const char* what, float value, const char* expected) {
+    if (!ok)
+      throw InputError("optimizer: " + std::string(what) + " is " + std::to_string(value) + ", expected " +
+                       expected);
+  };
+  require(options.weight_decay >= 0, "weight decay", options.weight_decay, "0 or more");
+  require(options.momentum >= 0 && options.momentum < 1, "momentum", options.momentum, "0 <= m < 1");
+  require(options.beta1 >= 0 && options.beta1 < 1, "beta1", options.beta1, "0 <= b < 1");
+  require(options.beta2 >= 0 && options.beta2 < 1, "beta2", options.beta2, "0 <= b < 1");
+  require(options.eps > 0, "eps", options.eps, "more than 0");
+  require(options.clip_norm >= 0, "the norm to clip to", options.clip_norm, "0 or more");
+  require(!options.nesterov || options.momentum > 0, "momentum", options.momentum,
+          "more than 0 for Nesterov");
+  if (options.kind == OptimizerKind::sgd) return std::make_unique<Sgd>(parameters, options);
+  return std::make_unique<Adam>(parameters, options);
+}
+
+}  // namespace cairn::optim

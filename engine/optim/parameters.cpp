@@ -1,0 +1,54 @@
+#include "engine/optim/parameters.h"
+
+#include "engine/autograd.h"
+#include "kernels/error.h"
+#include "kernels/pointwise.h"
+
+namespace cairn::optim {
+namespace {
+
+constexpr std::int64_t kAlign = 16;  // floats: 64 bytes, a cache line and an AVX-512 vector
+
+std::int64_t aligned(std::int64_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
+
+}  // namespace
+
+FlatParameters::FlatParameters(nn::Module& module) {
+  std::int64_t total = 0;
+  for (nn::NamedTensor& p : module.named_parameters()) {
+    if (!p.tensor.requires_grad()) continue;
+    if (p.tensor.dtype() != DType::f32)
+      throw DTypeError("FlatParameters: " + p.name + " is " + name_of(p.tensor.dtype()) + ", expected fp32");
+    slices_.push_back({std::move(p), total});
+    total += aligned(slices_.back().parameter.tensor.numel());
+  }
+  if (slices_.empty()) throw Error("FlatParameters: the module has no parameter that wants a gradient");
+  const Device device = slices_[0].parameter.tensor.device();
+  values_ = zeros({total}, DType::f32, device);
+  grads_ = zeros({total}, DType::f32, device);
+  for (Slice& s : slices_) {
+    Tensor& p = s.parameter.tensor;
+    if (p.device() != device)
+      throw Error("FlatParameters: " + s.parameter.name + " is on " + to_string(p.device()) + ", others on " +
+                  to_string(device) + "; move the whole module");
+    const Tensor slice = values_.alias(p.shape(), s.offset);
+    call(kernels::cast, p.queue(), {p.view(), slice.out()});
+    // The handle is shared with the module, which from here on reads and trains the slice.
+    p.impl()->storage = slice.impl()->storage;
+    p.impl()->offset_bytes = slice.impl()->offset_bytes;
+    p.bind_grad(grads_.alias(p.shape(), s.offset));
+  }
+}
+
+void FlatParameters::zero_grad() {
+  for (Slice& s : slices_) s.parameter.tensor.zero_grad();
+}
+
+void FlatParameters::clear_unused_grads() {
+  for (const Slice& s : slices_) {
+    const Tensor& p = s.parameter.tensor;
+    if (!p.grad().defined()) call(kernels::fill_value, p.queue(), {p.grad_buffer().inplace(), 0.0});
+  }
+}
+
+}  // namespace cairn::optim

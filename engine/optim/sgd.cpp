@@ -1,0 +1,33 @@
+#include "engine/optim/sgd.h"
+
+#include "engine/autograd.h"
+
+namespace cairn::optim {
+
+// A buffer of zeros makes the first step b = g, as PyTorch's.
+Sgd::Sgd(FlatParameters& parameters, const OptimizerOptions& options) : Optimizer(parameters, options) {
+  if (options.momentum > 0)
+    momentum_buffer_ = zeros(parameters.values().shape(), DType::f32, parameters.device());
+}
+
+std::vector<nn::NamedTensor> Sgd::state() const {
+  if (!momentum_buffer_.defined()) return {};
+  return {{.name = "momentum_buffer", .tensor = momentum_buffer_, .is_buffer = true}};
+}
+
+void Sgd::update(const kernels::StepScalars* scalars) {
+  call(kernels::sgd_step, parameters_.values().queue(),
+       {.param = parameters_.values().inplace(),
+        .grad = parameters_.grads().view(),
+        .momentum_buffer = momentum_buffer_.defined() ? momentum_buffer_.inplace() : kernels::View{},
+        .shadow = {},
+        .scalars = scalars,
+        .grad_norm = grad_norm_.view(),
+        .nonfinite = {},
+        .max_norm = options_.clip_norm,
+        .momentum = options_.momentum,
+        .weight_decay = options_.weight_decay,
+        .nesterov = options_.nesterov});
+}
+
+}  // namespace cairn::optim
