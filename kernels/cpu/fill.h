@@ -15,6 +15,7 @@ using TypeTag = std::type_identity<T>;
 #if defined(CAIRN_KERNELS_F64)
 inline namespace kernels_f64 {
 inline constexpr std::initializer_list<DType> kComputeDTypes = {DType::f64};
+inline constexpr std::initializer_list<DType> kParameterDTypes = {DType::f64};
 
 /// Calls f(TypeTag<T>{}) with the element type that `t` names, one of kComputeDTypes.
 template <class F>
@@ -24,6 +25,7 @@ decltype(auto) with_compute_type(DType, F&& f) {
 #else
 inline namespace kernels_f32_bf16 {
 inline constexpr std::initializer_list<DType> kComputeDTypes = {DType::f32, DType::bf16};
+inline constexpr std::initializer_list<DType> kParameterDTypes = {DType::f32};
 
 /// Calls f(TypeTag<T>{}) with the element type that `t` names, one of kComputeDTypes.
 template <class F>

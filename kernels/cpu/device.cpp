@@ -1,0 +1,84 @@
+#include "kernels/device.h"
+
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "kernels/cpu/cpu_info.h"
+#include "kernels/cpu/parallel.h"
+
+namespace cairn::kernels {
+namespace {
+
+constexpr std::size_t kAlignment = 256;
+// From two huge pages on, memory asks for them: fewer misses in the address translation of large tensors.
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+
+Status allocate(int, std::size_t bytes, void** out) {
+  const bool huge = bytes >= 2 * kHugePage;
+  const std::size_t alignment = huge ? kHugePage : kAlignment;
+  if (bytes > SIZE_MAX - alignment) return Status::error("size overflows", Status::Code::out_of_memory);
+  const std::size_t rounded = (bytes + alignment - 1) / alignment * alignment;
+  *out = std::aligned_alloc(alignment, rounded > 0 ? rounded : alignment);
+  if (!*out)
+    return Status::error("no memory for " + std::to_string(bytes) + " bytes", Status::Code::out_of_memory);
+#if defined(__linux__)
+  if (huge) madvise(*out, rounded, MADV_HUGEPAGE);  // a wish: memory without huge pages serves too
+#endif
+  return {};
+}
+Status release(int, void* memory) {
+  std::free(memory);
+  return {};
+}
+
+constexpr DeviceApi kApi = {
+    .count = [](std::string&) { return 1; },
+    .describe =
+        [](int) {
+          const int threads = num_threads();
+          return cpu_info().model + ", " + std::to_string(threads) +
+                 (threads == 1 ? " thread, " : " threads, ") + describe_isa(cpu_info());
+        },
+    .allocate = &allocate,
+    .release = &release,
+    .allocate_host = [](std::size_t bytes, void** out) { return allocate(0, bytes, out); },
+    .release_host = [](void* memory) { return release(0, memory); },
+    .create_queue =
+        [](int index, Queue& out) {
+          out = Queue{{DeviceType::cpu, index}, nullptr};
+          return Status();
+        },
+    .destroy_queue = [](const Queue&) { return Status(); },
+    .copy =
+        [](const Queue&, void* dst, const void* src, std::size_t bytes, CopyKind) {
+          parallel_elements(static_cast<std::int64_t>(bytes), [&](std::int64_t begin, std::int64_t end, int) {
+            std::memcpy(static_cast<char*>(dst) + begin, static_cast<const char*>(src) + begin,
+                        static_cast<std::size_t>(end - begin));
+          });
+          return Status();
+        },
+    .fill_zero =
+        [](const Queue&, void* dst, std::size_t bytes) {
+          parallel_elements(static_cast<std::int64_t>(bytes), [&](std::int64_t begin, std::int64_t end, int) {
+            std::memset(static_cast<char*>(dst) + begin, 0, static_cast<std::size_t>(end - begin));
+          });
+          return Status();
+        },
+    // Work is done when a call returns: there is nothing to wait for.
+    .synchronize = [](const Queue&) { return Status(); },
+    .create_event =
+        [](int, void*& event) {
+          event = nullptr;
+          return Status();
+        },
+    .destroy_event = [](void*) { return Status(); },
+    .record_event = [](const Queue&, void*) { return Status(); },
+    .queue_wait_event = [](const Queue&, void*) { return Status(); },
+    .host_wait_event = [](void*) { return Status(); },
+};
+[[maybe_unused]] const bool kRegistered = (register_device_api(DeviceType::cpu, &kApi), true);
+
+}  // namespace
+}  // namespace cairn::kernels
