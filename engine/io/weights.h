@@ -1,13 +1,11 @@
 #pragma once
-#include <map>
 #include <string>
 #include <vector>
 
+#include "engine/io/stored.h"
 #include "engine/nn/module.h"
 
 namespace cairn::io {
-
-using Metadata = std::map<std::string, std::string>;
 
 struct LoadOptions {
   /// Layer whose tensors may have another number of rows than the file's: named and left as they are.

@@ -1,0 +1,31 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "kernels/view.h"
+
+namespace cairn::io {
+
+using Metadata = std::map<std::string, std::string>;
+
+/// A tensor in a file, not read yet.
+struct StoredTensor {
+  std::string name;
+  DType dtype = DType::f32;
+  Shape shape;                                      // the file's axis order
+  std::function<std::vector<std::uint8_t>()> read;  // little-endian, row-major; keeps the file open
+};
+
+struct StoredTensors {
+  std::string path;
+  std::vector<StoredTensor> tensors;  // names are unique
+  Metadata metadata;
+};
+
+/// Reads a floating tensor as fp32 (fp16 and bf16 exactly, fp64 rounded). Throws InputError for integers.
+std::vector<float> read_floats(const StoredTensor& tensor);
+
+}  // namespace cairn::io
