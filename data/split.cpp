@@ -20,6 +20,7 @@ namespace cairn::data {
 namespace {
 
 constexpr int kParts = 3;
+constexpr int64_t kShownPairs = 3;  // of images under two labels: enough to see what is meant
 
 // Images that stay together.
 struct Unit {
@@ -62,13 +63,14 @@ std::vector<Unit> make_units(const Dataset& dataset, const std::vector<std::stri
   const size_t n = dataset.items.size();
   UnionFind joined(n);
   std::unordered_map<std::string_view, int64_t> by_hash, by_group;
+  int64_t two_labels = 0;
   for (size_t i = 0; i < n; ++i) {
     const auto item = static_cast<int64_t>(i);
     const auto [same, is_new] = by_hash.emplace(hashes[i], item);
     if (!is_new) {
       joined.join(same->second, item);
       const Item &a = dataset.items[same->second], &b = dataset.items[i];
-      if (a.label != b.label) {
+      if (a.label != b.label && ++two_labels <= kShownPairs) {
         warnings.push_back(
             printable(a.path) + " and " + printable(b.path) +
             " are the same image under two labels: they stay in one part; correct one of them");
@@ -76,6 +78,10 @@ std::vector<Unit> make_units(const Dataset& dataset, const std::vector<std::stri
     }
     if (!dataset.items[i].group.empty())
       joined.join(by_group.emplace(dataset.items[i].group, item).first->second, item);
+  }
+  if (two_labels > kShownPairs) {
+    warnings.push_back("and " + std::to_string(two_labels - kShownPairs) +
+                       " more images are there under two labels (cairn inspect lists them)");
   }
   for (const auto& [a, b] : options.near_duplicates) joined.join(a, b);
 
