@@ -20,6 +20,8 @@ Scan scan_dataset(Dataset& dataset, const ScanOptions& options) {
       const std::vector<uint8_t> bytes = dataset.read_bytes(item);
       hashes[i] = content_hash(bytes);
       decode_image(bytes, options.decode, dataset.display_path(item));
+    } catch (const ImageError& error) {
+      reasons[i] = error.reason();
     } catch (const Error& error) {  // memory running out is no damage: it ends the scan
       reasons[i] = error.what();
     }

@@ -141,22 +141,27 @@ TEST_F(TarDataset, HugeSizesAreRefused) {
   }
 }
 
-// Every single-byte change of a good shard opens or is refused; nothing else happens.
+// Any single-byte change of a good shard (one of each three in turn) opens or is refused; nothing else
+// happens.
 TEST_F(TarDataset, AnyFlippedByteIsHarmless) {
-  const std::string good = pair_of("a", "1") + entry("p", "12 path=q/r\n", 'x') + pair_of("b", "2") + kEnd;
-  int refused = 0;
-  for (size_t i = 0; i < good.size(); ++i) {
+  const std::string good =
+      entry("p", "16 path=q/r.jpg\n", 'x') + entry("a", "pixels") + entry("q/r.cls", "1") + kEnd;
+  int refused = 0, opened = 0;
+  for (size_t i = 0; i < good.size(); i += 3) {
     std::string bad = good;
     bad[i] = static_cast<char>(bad[i] ^ 0x55);
     folder_.write("s-0.tar", bad);
     try {
       open_dataset(folder_.path("s-0.tar"));
+      ++opened;
     } catch (const InputError&) {
       ++refused;
     }
   }
-  // 500 of a header's bytes are under its checksum, and there are five headers before the end.
-  EXPECT_GT(refused, 2000);
+  // All of a header's bytes are under its checksum, and there are three headers; what lies behind the data
+  // and the end mark does not matter.
+  EXPECT_GE(refused, 3 * 512 / 3);
+  EXPECT_GE(opened, 2 * 400 / 3);
 }
 
 }  // namespace
