@@ -131,7 +131,7 @@ void Tensor::backward(const Tensor& gradient) const {
       throw ShapeError("backward(): gradient is " + to_string(gradient.shape()) + ' ' +
                        name_of(gradient.dtype()) + ", the tensor " + to_string(shape()) + ' ' +
                        name_of(dtype()));
-    root->grad = gradient;
+    root->grad = gradient.detach();  // a second holder of the memory: give() must not hand the caller's on
   } else {
     if (numel() != 1)
       throw ShapeError("backward(): the tensor is " + to_string(shape()) +

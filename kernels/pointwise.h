@@ -46,7 +46,7 @@ struct BinaryForward {
   ConstView a;
   ConstView b;
   View y;
-  float scale = 1.0f;
+  double scale = 1.0;
   Write write = Write::assign;
   DType dtype() const { return y.dtype; }
 };

@@ -11,7 +11,7 @@ struct Reduce {
   ReduceOp op;
   ConstView x;
   View y;
-  float scale = 1.0f;
+  double scale = 1.0;
   Write write = Write::assign;
   void* scratch = nullptr;
   std::size_t scratch_bytes = 0;

@@ -43,7 +43,7 @@ kernels::View as(kernels::View v, const Shape& shape) {
 }
 
 // y = scale * sum of x over axes; dx = scale * dy, repeated.
-Tensor scaled_sum(const char* op, const Tensor& x, const Plan& p, float scale) {
+Tensor scaled_sum(const char* op, const Tensor& x, const Plan& p, double scale) {
   Tensor y = empty(p.result, x.dtype(), x.device());
   call(kernels::reduce, x.queue(),
        {.op = kernels::ReduceOp::sum, .x = x.view(), .y = as(y.out(), p.kept), .scale = scale});
@@ -63,13 +63,13 @@ Tensor scaled_sum(const char* op, const Tensor& x, const Plan& p, float scale) {
 }  // namespace
 
 Tensor sum(const Tensor& x, std::vector<int> axes, bool keepdim) {
-  return scaled_sum("sum", x, plan("sum", x, axes, keepdim), 1.0f);
+  return scaled_sum("sum", x, plan("sum", x, axes, keepdim), 1.0);
 }
 
 Tensor mean(const Tensor& x, std::vector<int> axes, bool keepdim) {
   const Plan p = plan("mean", x, axes, keepdim);
   ops::require(p.count > 0, "mean", "no elements to average in " + to_string(x.shape()));
-  return scaled_sum("mean", x, p, 1.0f / static_cast<float>(p.count));
+  return scaled_sum("mean", x, p, 1.0 / static_cast<double>(p.count));
 }
 
 // y = largest x over axes; dx = dy shared evenly among the largest. Saves x and y.

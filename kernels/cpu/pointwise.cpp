@@ -149,7 +149,7 @@ template <BinaryOp kOp, class T>
 void binary_row(const BinaryForward& args, const T* a, std::int64_t step_a, const T* b, std::int64_t step_b,
                 T* y, std::int64_t n) {
   const Tag<T> d;
-  const auto scale = hn::Set(d, args.scale);
+  const auto scale = hn::Set(d, static_cast<hn::TFromD<decltype(d)>>(args.scale));
   const auto finish = [&](std::int64_t i, auto va, auto vb, auto part)
                           HWY_ATTR { land(d, hn::Mul(scale, apply<kOp>(va, vb)), y + i, part, args.write); };
   if (step_a && step_b) {

@@ -142,7 +142,8 @@ void reduce_task(const ReduceAxes& ax, const T* x, std::int64_t k, std::int64_t 
 template <class T>
 void land_result(const Reduce& args, const ComputeOf<T>* acc, T* y, std::int64_t n) {
   const Tag<T> d;
-  const auto scale = hn::Set(d, args.op == ReduceOp::sum ? args.scale : 1.0f);
+  const auto scale =
+      hn::Set(d, static_cast<hn::TFromD<decltype(d)>>(args.op == ReduceOp::sum ? args.scale : 1.0));
   for_each_vector(d, 0, n, [&](std::int64_t j, auto part) HWY_ATTR {
     land(d, hn::Mul(scale, load(d, acc + j, part)), y + j, part, args.write);
   });

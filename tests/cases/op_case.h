@@ -1,5 +1,6 @@
 #pragma once
 #include <functional>
+#include <ostream>
 #include <span>
 #include <string>
 #include <vector>
@@ -31,6 +32,9 @@ struct OpCase {
   /// tolerance.
   double reduction = 1;
 };
+
+/// For the test runner's messages.
+inline void PrintTo(const OpCase& c, std::ostream* out) { *out << c.name; }
 
 std::vector<OpCase> conv2d_cases();
 std::vector<OpCase> linear_cases();
