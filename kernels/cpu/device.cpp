@@ -18,9 +18,8 @@ constexpr std::size_t kHugePage = std::size_t{2} << 20;
 Status allocate(int, std::size_t bytes, void** out) {
   const bool huge = bytes >= 2 * kHugePage;
   const std::size_t alignment = huge ? kHugePage : kAlignment;
-  if (bytes > SIZE_MAX - alignment) return Status::error("size overflows", Status::Code::out_of_memory);
-  const std::size_t rounded = (bytes + alignment - 1) / alignment * alignment;
-  *out = std::aligned_alloc(alignment, rounded > 0 ? rounded : alignment);
+  const std::size_t rounded = (std::max(bytes, std::size_t{1}) + alignment - 1) / alignment * alignment;
+  *out = rounded < bytes ? nullptr : std::aligned_alloc(alignment, rounded);  // the sum may wrap
   if (!*out)
     return Status::error("no memory for " + std::to_string(bytes) + " bytes", Status::Code::out_of_memory);
 #if defined(__linux__)
