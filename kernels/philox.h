@@ -41,6 +41,7 @@ enum PhiloxStream : uint32_t {
   kStreamAugment = 6,
   kStreamMix = 7,
   kStreamGradcheck = 8,
+  kStreamBootstrap = 9,
 };
 
 /// Stream number of one use at one time, e.g. (kStreamShuffle, epoch): `sub` has 56 bits.

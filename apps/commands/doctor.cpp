@@ -1,0 +1,133 @@
+#include <cstdio>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <string>
+#include <vector>
+
+#include <jpeglib.h>
+#include <zlib.h>
+#include <nlohmann/json.hpp>
+
+#include "apps/commands/commands.h"
+#include "apps/options.h"
+#include "engine/device.h"
+#include "kernels/cpu/cpu_info.h"
+#include "kernels/device.h"
+
+#ifdef CAIRN_HAVE_WEBP
+#include <webp/decode.h>
+#endif
+
+namespace cairn::app {
+namespace {
+
+struct Finding {
+  std::string what;
+  std::string found;
+  bool works;
+  std::string advice;  // what to do where it does not
+};
+
+Finding cpu_finding() {
+  const kernels::CpuInfo& cpu = kernels::cpu_info();
+  return {"processor", cpu.model + ", " + std::to_string(cpu.cores) + " cores, " + kernels::describe_isa(cpu),
+          true, ""};
+}
+
+Finding precision_finding() {
+  const kernels::CpuInfo& cpu = kernels::cpu_info();
+  const bool native = cpu.amx_bf16 || cpu.avx512_bf16;
+  return {"precision on the CPU",
+          native ? "bf16 (--precision auto), fp32" : "fp32 (--precision auto), bf16 works but is slow", true,
+          ""};
+}
+
+Finding onednn_finding() {
+  const dnnl_version_t* v = dnnl_version();
+  return {"oneDNN",
+          std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch), true,
+          ""};
+}
+
+Finding webp_finding() {
+#ifdef CAIRN_HAVE_WEBP
+  const int v = WebPGetDecoderVersion();
+  return {"libwebp",
+          std::to_string(v >> 16) + "." + std::to_string(v >> 8 & 255) + "." + std::to_string(v & 255), true,
+          ""};
+#else
+  return {"libwebp", "not in this build", false,
+          "sudo apt-get install libwebp-dev, then scripts/build: WebP images are refused without it"};
+#endif
+}
+
+Finding gpu_finding(DeviceType type) {
+  const std::string name = name_of(type);
+  const kernels::DeviceApi* api = kernels::device_api(type);
+  if (!api) return {name, "not in this build", false, "needs CUDA's toolkit, then: scripts/build " + name};
+  std::string why;
+  const int count = api->count(why);
+  if (count == 0) return {name, "no working device", false, why};
+  std::string found;
+  for (int i = 0; i < count; ++i) found += (i > 0 ? "; " : "") + api->describe(i);
+  return {name, found, true, ""};
+}
+
+// Libraries that are compiled in are named by their headers' version, the others by what was loaded.
+std::vector<Finding> examine() {
+  const std::string jpeg = "API " + std::to_string(JPEG_LIB_VERSION);
+  const std::string turbo =
+#ifdef LIBJPEG_TURBO_VERSION_NUMBER
+      "turbo " + std::to_string(LIBJPEG_TURBO_VERSION_NUMBER / 1000000) + "." +
+      std::to_string(LIBJPEG_TURBO_VERSION_NUMBER / 1000 % 1000) + "." +
+      std::to_string(LIBJPEG_TURBO_VERSION_NUMBER % 1000) + ", ";
+#else
+      "";
+#endif
+  const bool is_turbo = !turbo.empty();
+  return {cpu_finding(),
+          precision_finding(),
+          {"compute threads", std::to_string(compute_threads()) + " (OpenMP; --threads N, OMP_NUM_THREADS)",
+           true, ""},
+          onednn_finding(),
+          {"Highway", CAIRN_HIGHWAY_VERSION, true, ""},
+          {"libjpeg", turbo + jpeg, is_turbo,
+           "sudo apt-get install libjpeg-dev (libjpeg-turbo): other ones are slower"},
+          webp_finding(),
+          {"zlib", zlibVersion(), true, ""},
+          gpu_finding(DeviceType::cuda),
+          gpu_finding(DeviceType::cuda_emu)};
+}
+
+int run(const CommonOptions& o) {
+  Console console(o.quiet, o.json);
+  const std::vector<Finding> findings = examine();
+  if (o.json) {
+    nlohmann::json json = {{"version", CAIRN_VERSION}, {"findings", nlohmann::json::array()}};
+    for (const Finding& f : findings)
+      json["findings"].push_back(
+          {{"what", f.what}, {"found", f.found}, {"works", f.works}, {"advice", f.advice}});
+    console.result(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    return 0;
+  }
+  console.result("cairn " CAIRN_VERSION);
+  for (const Finding& f : findings) {
+    char name[40];
+    std::snprintf(name, sizeof name, "%-22s", f.what.c_str());
+    console.result(std::string(f.works ? "  ok  " : "  --  ") + name + f.found);
+    if (!f.works && !f.advice.empty()) console.result("        " + one_line(f.advice));
+  }
+  return 0;
+}
+
+}  // namespace
+
+Command add_doctor(CLI::App& app) {
+  CLI::App* command =
+      app.add_subcommand("doctor", "says what this machine offers, and what to do about the rest");
+  const auto o = std::make_shared<CommonOptions>();
+  add_output(*command, *o);
+  command->footer("Example: cairn doctor");
+  return {command, [o] { return run(*o); }};
+}
+
+}  // namespace cairn::app

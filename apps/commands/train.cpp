@@ -1,0 +1,284 @@
+#include <csignal>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+#include "apps/commands/commands.h"
+#include "apps/data_options.h"
+#include "apps/report_page.h"
+#include "apps/trainer.h"
+#include "data/atomic_file.h"
+#include "data/decode/decode.h"
+#include "engine/io/checkpoint.h"
+#include "engine/io/safetensors.h"
+#include "kernels/error.h"
+
+namespace cairn::app {
+namespace {
+
+struct Options {
+  CommonOptions common;
+  TrainOptions train;
+  std::string resume;
+  int folds = 0;
+  int seeds = 1;
+};
+
+// A handler may only set a flag; the trainer looks at it after each step.
+std::atomic<int> stop_signal{0};
+static_assert(std::atomic<int>::is_always_lock_free);
+
+void ask_to_stop(int signal) {
+  stop_signal.store(signal);
+  std::signal(signal, SIG_DFL);  // a second one stops at once
+}
+
+std::string defaults_table() {
+  std::string text = "Defaults that depend on the model:\n";
+  for (const models::ModelInfo& m : models::all_models()) {
+    const models::TrainingDefaults& d = m.defaults;
+    text +=
+        "  " + std::string(m.name) + ": --epochs " + std::to_string(d.epochs) + " --optimizer " +
+        std::string(d.optimizer) + " --lr " + number_text(static_cast<double>(d.lr)) + " --weight-decay " +
+        number_text(static_cast<double>(d.weight_decay)) + " --schedule " + std::string(d.schedule) +
+        " --warmup-epochs " + number_text(static_cast<double>(d.warmup_epochs)) + " --label-smoothing " +
+        number_text(static_cast<double>(d.label_smoothing)) + " --augment " + std::string(d.augment) + "\n";
+  }
+  return text +
+         "--balance is oversample, under --protocol oversample-first none.\n"
+         "Example: cairn train --data photos --out runs/first";
+}
+
+std::string default_out(const std::string& model) {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  char stamp[32];
+  std::strftime(stamp, sizeof stamp, "%Y%m%d-%H%M%S", localtime_r(&now, &parts));
+  return "runs/" + model + "-" + stamp;
+}
+
+// Weights made elsewhere expect their own normalisation; mean and std not given follow the file.
+void adopt_normalization(TrainOptions& o, Console& console) {
+  if (o.init.empty() || !o.mean.empty() || !o.std.empty()) return;
+  ModelCard card;
+  card.normalization = imagenet_normalization();
+  std::string source = "no word of it in the file, so ImageNet's";
+  if (std::filesystem::path(o.init).extension() == ".safetensors") {
+    const io::Metadata metadata = io::open_safetensors(o.init).metadata;
+    if (metadata.contains("mean") && metadata.contains("std")) source = "as the file says";
+    read_card(metadata, o.init, card);
+  }
+  o.mean.assign(std::begin(card.normalization.mean), std::end(card.normalization.mean));
+  o.std.assign(std::begin(card.normalization.std), std::end(card.normalization.std));
+  const auto three = [](const std::vector<double>& v) {
+    return number_text(v[0]) + "," + number_text(v[1]) + "," + number_text(v[2]);
+  };
+  console.say("normalisation for " + o.init + ": --mean " + three(o.mean) + " --std " + three(o.std) + " (" +
+              source + ")");
+}
+
+std::string read_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  text << file.rdbuf();
+  if (!file) throw Error("cannot read " + path);
+  return text.str();
+}
+
+// Trains one model on one split into one run directory.
+TrainResult run_one(const Options& options, Device device, const data::Dataset& dataset,
+                    const data::Manifest& manifest, const RunDir& run, Console& console,
+                    const nlohmann::json& progress) {
+  const TrainOptions& o = options.train;
+  ModelCard card{.model = o.model,
+                 .classes = dataset.classes,
+                 .image_size = o.image_size,
+                 .resize = o.resize,
+                 .normalization = make_normalization(o.mean, o.std)};
+  if (progress.is_null()) {
+    data::write_manifest(run.split(), manifest);
+    run.write_config(o, card,
+                     {{"device", to_string(device)},
+                      {"threads", compute_threads()},
+                      {"workers", options.common.workers},
+                      {"computed_in", name_of(choose_precision(o.precision, device))}});
+  }
+  TrainSetup setup{.options = o,
+                   .common = options.common,
+                   .device = device,
+                   .dataset = dataset,
+                   .manifest = manifest,
+                   .manifest_text = read_text(run.split()),
+                   .run = run,
+                   .console = console,
+                   .progress = progress,
+                   .stop_signal = &stop_signal};
+  TrainResult result = train(setup);
+  if (result.stopped) return result;
+  write_report(run, result, dataset.classes);
+  if (result.test)
+    console.say("test, of epoch " + std::to_string(result.best_epoch) + ":\n" +
+                scores_text(*result.test,
+                            score_intervals(result.test_predictions.labels, result.test_predictions.answers(),
+                                            static_cast<int>(dataset.classes.size())),
+                            dataset.classes));
+  console.say("report: " + run.report());
+  return result;
+}
+
+int stopped(const RunDir& run) {
+  throw Error("stopped by a signal, and saved; go on with: cairn train --resume " + run.path());
+}
+
+data::Manifest split_for(const TrainOptions& o, const CheckedData& checked, Console& console) {
+  data::Split split = data::split_dataset(checked.dataset, checked.hashes,
+                                          split_options(o.protocol, o.val_fraction, o.test_fraction, o.seed));
+  for (const std::string& warning : split.warnings) console.warn(warning);
+  return std::move(split.manifest);
+}
+
+// --folds K --seeds N: every fold with every seed, each in its own run directory.
+int run_folds(Options options, Device device, const CheckedData& checked, Console& console) {
+  const std::string out = options.train.out;
+  const std::uint64_t first_seed = options.train.seed;
+  data::SplitOptions how = split_options(options.train.protocol, options.train.val_fraction, {}, first_seed);
+  std::vector<data::Split> splits;
+  if (options.folds > 1) splits = data::split_folds(checked.dataset, checked.hashes, options.folds, how);
+  nlohmann::json results = nlohmann::json::array();
+  const int folds = std::max(options.folds, 1);
+  for (int fold = 0; fold < folds; ++fold) {
+    for (int s = 0; s < options.seeds; ++s) {
+      options.train.seed = first_seed + static_cast<std::uint64_t>(s);
+      const std::string name = "fold-" + std::to_string(fold) + "-seed-" + std::to_string(options.train.seed);
+      const RunDir run = RunDir::create(out + "/" + name);
+      options.train.out = run.path();
+      console.say("== " + name);
+      const data::Manifest manifest =
+          splits.empty() ? split_for(options.train, checked, console) : splits[fold].manifest;
+      const TrainResult result = run_one(options, device, checked.dataset, manifest, run, console, nullptr);
+      if (result.stopped) return stopped(run);
+      results.push_back(result_json(result));
+      results.back()["run"] = run.path();
+    }
+  }
+  console.say("sum them up with: cairn evaluate --run " + out);
+  if (options.common.json) console.result(nlohmann::json{{"runs", results}}.dump());
+  return 0;
+}
+
+int finish(const Options& options, const TrainResult& result, const RunDir& run, Console& console) {
+  if (result.stopped) return stopped(run);
+  if (options.common.json) {
+    nlohmann::json json = result_json(result);
+    json["run"] = run.path();
+    console.result(json.dump());
+  } else {
+    console.say("next: cairn evaluate --run " + run.path() + "; cairn predict --run " + run.path() +
+                " PHOTO...");
+  }
+  return 0;
+}
+
+int start(Options options, Console& console) {
+  TrainOptions& o = options.train;
+  if (o.data.empty())
+    throw InputError("--data is missing: a folder with one folder of images a class; see cairn train --help");
+  if (o.out.empty()) o.out = default_out(o.model);
+  RunDir::require_free(o.out);
+  const bool many = options.folds > 1 || options.seeds > 1;
+  if (many && !o.split.empty())
+    throw InputError("--split is one split: leave it out with --folds and --seeds");
+  const Device device = open_device(options.common, console);
+  adopt_normalization(o, console);
+  o.resolve();
+  if (o.protocol == "oversample-first")
+    console.warn(
+        "--protocol oversample-first puts copies of one image in several parts: its accuracies are too high");
+
+  if (o.split.empty()) {
+    const CheckedData checked = check_data(o.data, o.max_pixels, options.common.workers, console);
+    if (many) return run_folds(options, device, checked, console);
+    const data::Manifest manifest = split_for(o, checked, console);
+    const RunDir run = RunDir::create(o.out);
+    console.log_to(run.log());
+    say_parts(checked.dataset, manifest, console);
+    return finish(options, run_one(options, device, checked.dataset, manifest, run, console, nullptr), run,
+                  console);
+  }
+  const data::Dataset dataset = data::open_dataset(o.data);
+  for (const std::string& warning : dataset.warnings) console.warn(warning);
+  const data::Manifest manifest = data::read_manifest(o.split);
+  data::check_disjoint(manifest);
+  const RunDir run = RunDir::create(o.out);
+  console.log_to(run.log());
+  say_parts(dataset, manifest, console);
+  return finish(options, run_one(options, device, dataset, manifest, run, console, nullptr), run, console);
+}
+
+int resume(Options options, Console& console) {
+  const RunDir run = RunDir::open(options.resume);
+  nlohmann::json progress;
+  try {
+    progress = nlohmann::json::parse(io::read_progress(run.state()));
+    options.train = train_options_from_json(progress.at("options"));
+  } catch (const nlohmann::json::exception&) {
+    throw InputError(run.state() + " does not hold a run's state");
+  }
+  options.train.resolve();
+  if (options.common.threads == 0) options.common.threads = progress.at("threads").get<int>();
+  const Device device = open_device(options.common, console);
+  const std::string precision = progress.at("precision").get<std::string>();
+  if (precision != name_of(choose_precision(options.train.precision, device)))
+    throw InputError("the run was computed in " + precision + ", which --precision " +
+                     options.train.precision + " is not on " + to_string(device) +
+                     ": resume it on the device where it began");
+  console.log_to(run.log());
+  data::write_file_atomically(run.split(), progress.at("manifest").get<std::string>());
+  const data::Manifest manifest = data::read_manifest(run.split());
+  const data::Dataset dataset = data::open_dataset(options.train.data);
+  if (dataset.classes != progress.at("classes").get<std::vector<std::string>>())
+    throw InputError(options.train.data + " no longer has the classes that the run began with");
+  data::check_contents(dataset, manifest, options.common.workers);
+  console.say("resuming " + run.path() + " in epoch " +
+              std::to_string(progress.at("epoch").get<std::int64_t>() + 1) + ", batch " +
+              std::to_string(progress.at("batch").get<std::int64_t>() + 1));
+  return finish(options, run_one(options, device, dataset, manifest, run, console, progress), run, console);
+}
+
+// What a run was begun with decides how it goes on; only how fast may be chosen anew.
+void require_only_speed(const CLI::App& command) {
+  for (const CLI::Option* option : command.get_options()) {
+    const std::string name = option->get_name();
+    const bool allowed = name == "--resume" || name == "--device" || name == "--threads" ||
+                         name == "--workers" || name == "--quiet" || name == "--json";
+    if (option->count() > 0 && !allowed)
+      throw InputError("--resume goes on with the options of the run: leave out " + name);
+  }
+}
+
+}  // namespace
+
+Command add_train(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("train", "trains a model on a folder of images");
+  const auto options = std::make_shared<Options>();
+  add_train_options(*command, options->train);
+  command->add_option("--resume", options->resume, "go on with this run, to the same bits");
+  command->add_option("--folds", options->folds, "cross-validation: so many runs, each image tested once")
+      ->check(CLI::Range(2, 1000));
+  command->add_option("--seeds", options->seeds, "so many runs (a fold), with seeds from --seed on")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
+  add_common(*command, options->common);
+  command->footer(defaults_table());
+  return {command, [command, options] {
+            Console console(options->common.quiet, options->common.json);
+            std::signal(SIGINT, ask_to_stop);
+            std::signal(SIGTERM, ask_to_stop);
+            if (options->resume.empty()) return start(*options, console);
+            require_only_speed(*command);
+            return resume(*options, console);
+          }};
+}
+
+}  // namespace cairn::app

@@ -1,0 +1,63 @@
+#include "apps/data_options.h"
+
+#include <algorithm>
+#include <map>
+
+#include "apps/progress.h"
+#include "data/dataset/scan.h"
+
+namespace cairn::app {
+
+CheckedData check_data(const std::string& path, std::int64_t max_pixels, int workers, Console& console) {
+  CheckedData checked{.dataset = data::open_dataset(path), .hashes = {}};
+  for (const std::string& warning : checked.dataset.warnings) console.warn(warning);
+  Progress progress("reading images", static_cast<std::int64_t>(checked.dataset.items.size()),
+                    console.quiet());
+  data::ScanOptions options;
+  options.decode.max_pixels = max_pixels;
+  options.workers = workers;
+  options.progress = [&](std::int64_t done, std::int64_t) { progress.update(done); };
+  data::Scan scan = data::scan_dataset(checked.dataset, options);
+  progress.finish();
+  for (const std::string& warning : scan.warnings) console.warn(warning);
+  checked.hashes = std::move(scan.hashes);
+  return checked;
+}
+
+data::SplitOptions split_options(const std::string& protocol, std::optional<double> val_fraction,
+                                 std::optional<double> test_fraction, std::uint64_t seed) {
+  data::SplitOptions options;
+  options.protocol =
+      protocol == "oversample-first" ? data::Protocol::oversample_first : data::Protocol::split_first;
+  if (val_fraction) options.val_fraction = *val_fraction;
+  if (test_fraction) options.test_fraction = *test_fraction;
+  options.seed = seed;
+  return options;
+}
+
+void say_parts(const data::Dataset& dataset, const data::Manifest& manifest, Console& console) {
+  std::map<std::string, std::int64_t[3]> counts;
+  std::size_t width = 5;
+  for (const std::string& name : dataset.classes) width = std::max(width, name.size());
+  for (const data::ManifestRow& row : manifest.rows) ++counts[row.label][static_cast<int>(row.part)];
+  const auto line = [&](const std::string& name, const std::string& a, const std::string& b,
+                        const std::string& c) {
+    const auto right = [](const std::string& text) {
+      return std::string(text.size() < 8 ? 8 - text.size() : 0, ' ') + text;
+    };
+    console.say("  " + name + std::string(width - std::min(width, name.size()), ' ') + right(a) + right(b) +
+                right(c));
+  };
+  line("class", "train", "val", "test");
+  constexpr std::size_t kMostLines = 30;
+  for (std::size_t i = 0; i < std::min(kMostLines, dataset.classes.size()); ++i) {
+    const auto& c = counts[dataset.classes[i]];
+    line(dataset.classes[i], std::to_string(c[0]), std::to_string(c[1]), std::to_string(c[2]));
+  }
+  if (dataset.classes.size() > kMostLines)
+    console.say("  ... and " + std::to_string(dataset.classes.size() - kMostLines) + " classes more");
+  line("all", std::to_string(manifest.count(data::Part::train)),
+       std::to_string(manifest.count(data::Part::val)), std::to_string(manifest.count(data::Part::test)));
+}
+
+}  // namespace cairn::app

@@ -1,0 +1,27 @@
+#pragma once
+#include <string>
+
+#include "apps/console.h"
+#include "apps/options.h"
+#include "data/dataset/dataset.h"
+#include "data/manifest.h"
+#include "data/split.h"
+
+namespace cairn::app {
+
+/// A data set whose images have all been read once: those that cannot be used are left out and named.
+struct CheckedData {
+  data::Dataset dataset;
+  std::vector<std::string> hashes;  // [items], of the content
+};
+/// Opens and reads it; warnings go to the console. Throws InputError.
+CheckedData check_data(const std::string& path, std::int64_t max_pixels, int workers, Console& console);
+
+/// The protocol and fractions of the options, as the data floor wants them.
+data::SplitOptions split_options(const std::string& protocol, std::optional<double> val_fraction,
+                                 std::optional<double> test_fraction, std::uint64_t seed);
+
+/// Prints how many images of each class lie in each part.
+void say_parts(const data::Dataset& dataset, const data::Manifest& manifest, Console& console);
+
+}  // namespace cairn::app

@@ -1,0 +1,143 @@
+#include "apps/model_card.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "apps/console.h"
+#include "apps/run_dir.h"
+#include "engine/io/safetensors.h"
+#include "kernels/error.h"
+
+namespace cairn::app {
+namespace {
+
+std::vector<std::string> read_class_file(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) throw InputError("cannot read the class names in " + path);
+  std::vector<std::string> names;
+  for (std::string line; std::getline(file, line);) {
+    if (!line.empty() && line.back() == '\r') line.pop_back();
+    if (!line.empty()) names.push_back(line);
+  }
+  if (names.empty()) throw InputError(path + " holds no class names: one a line is expected");
+  return names;
+}
+
+bool is_safetensors(const std::string& path) {
+  return std::filesystem::path(path).extension() == ".safetensors";
+}
+
+}  // namespace
+
+data::ResizeMode parse_resize(const std::string& name) {
+  if (name == "stretch") return data::ResizeMode::stretch;
+  if (name == "crop") return data::ResizeMode::crop;
+  if (name == "pad") return data::ResizeMode::pad;
+  throw InputError("unknown way to resize '" + name + "'; there are stretch, crop, pad");
+}
+
+Normalization imagenet_normalization() { return {{0.485f, 0.456f, 0.406f}, {0.229f, 0.224f, 0.225f}}; }
+
+Normalization make_normalization(const std::vector<double>& mean, const std::vector<double>& std) {
+  Normalization n;
+  for (std::size_t c = 0; c < 3; ++c) {
+    n.mean[c] = static_cast<float>(mean.at(c));
+    n.std[c] = static_cast<float>(std.at(c));
+  }
+  return n;
+}
+
+io::Metadata card_metadata(const ModelCard& card) {
+  const auto three = [](const float(&v)[3]) { return nlohmann::json(v).dump(); };
+  return {{"format", "pt"},
+          {"model", card.model},
+          {"classes", nlohmann::json(card.classes).dump()},
+          {"image_size", std::to_string(card.image_size)},
+          {"resize", card.resize},
+          {"mean", three(card.normalization.mean)},
+          {"std", three(card.normalization.std)}};
+}
+
+void read_card(const io::Metadata& metadata, const std::string& path, ModelCard& card) {
+  const auto field = [&](const char* name, auto&& read) {
+    const auto found = metadata.find(name);
+    if (found == metadata.end()) return;
+    try {
+      read(found->second);
+    } catch (const std::exception&) {
+      throw InputError(path + ": '" + name +
+                       "' in its metadata cannot be read: " + one_line(found->second.substr(0, 80)));
+    }
+  };
+  const auto three = [](const std::string& text, float(&to)[3]) {
+    const auto values = nlohmann::json::parse(text).get<std::vector<float>>();
+    for (std::size_t c = 0; c < 3; ++c) to[c] = values.at(c);
+  };
+  field("model", [&](const std::string& text) { card.model = text; });
+  field("classes", [&](const std::string& text) {
+    card.classes = nlohmann::json::parse(text).get<std::vector<std::string>>();
+  });
+  field("image_size", [&](const std::string& text) { card.image_size = std::stoll(text); });
+  field("resize", [&](const std::string& text) {
+    parse_resize(text);
+    card.resize = text;
+  });
+  field("mean", [&](const std::string& text) { three(text, card.normalization.mean); });
+  field("std", [&](const std::string& text) {
+    three(text, card.normalization.std);
+    for (const float s : card.normalization.std)
+      if (!(s > 0)) throw Error("not more than 0");
+  });
+}
+
+void add_model_source(CLI::App& command, ModelSource& source) {
+  command.add_option("--run", source.run, "run directory, as `cairn train` made it");
+  command.add_option("--weights", source.weights, "in place of --run: .safetensors, or PyTorch's .pth");
+  command.add_option("--model", source.model, "with --weights: which model it is");
+  command.add_option("--classes", source.classes, "with --weights: file of class names, one a line");
+}
+
+FoundModel find_model(const ModelSource& source) {
+  if (source.run.empty() == source.weights.empty())
+    throw InputError("give either --run RUN, or --weights FILE with --model M (and --classes FILE)");
+  FoundModel found;
+  if (!source.run.empty()) {
+    if (!source.model.empty() || !source.classes.empty())
+      throw InputError("--model and --classes go with --weights: a run knows its own");
+    const RunDir run = RunDir::open(source.run);
+    found.weights = run.best_weights();
+    found.card = run.card();
+    return found;
+  }
+  found.weights = source.weights;
+  bool described = false;
+  if (is_safetensors(source.weights)) {
+    const io::Metadata metadata = io::open_safetensors(source.weights).metadata;
+    described = metadata.contains("mean");
+    read_card(metadata, source.weights, found.card);
+  }
+  if (!source.model.empty()) found.card.model = source.model;
+  if (found.card.model.empty())
+    throw InputError(source.weights + " does not say which model it is: give --model");
+  if (!source.classes.empty()) found.card.classes = read_class_file(source.classes);
+  if (found.card.classes.empty())
+    throw InputError(source.weights +
+                     " does not say which classes it knows: give --classes FILE, one name a line");
+  if (!described) found.card.normalization = imagenet_normalization();
+  return found;
+}
+
+std::unique_ptr<nn::Module> load_model(const FoundModel& found, Device device) {
+  std::unique_ptr<nn::Module> model =
+      models::make_model(found.card.model, {.classes = static_cast<std::int64_t>(found.card.classes.size()),
+                                            .image_size = static_cast<int>(found.card.image_size),
+                                            .dropout = {}});
+  io::load_weights(*model, found.weights);
+  model->to(device);
+  model->eval();
+  return model;
+}
+
+}  // namespace cairn::app

@@ -1,0 +1,54 @@
+#pragma once
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "data/resize.h"
+#include "engine/io/weights.h"
+#include "engine/ops.h"
+#include "models/registry.h"
+
+namespace cairn::app {
+
+/// What a file of weights needs beside it to be used: which model, which classes, what images look like.
+struct ModelCard {
+  std::string model;
+  std::vector<std::string> classes;
+  std::int64_t image_size = 224;
+  std::string resize = "stretch";
+  Normalization normalization;
+};
+
+/// As text to text, for a safetensors file's __metadata__, and back. Where the file says nothing of a field
+/// the card keeps its value; a field that cannot be read throws InputError naming `path`.
+io::Metadata card_metadata(const ModelCard& card);
+void read_card(const io::Metadata& metadata, const std::string& path, ModelCard& card);
+
+data::ResizeMode parse_resize(const std::string& name);  // throws InputError
+/// ImageNet's, which torchvision's and timm's weights expect.
+Normalization imagenet_normalization();
+Normalization make_normalization(const std::vector<double>& mean, const std::vector<double>& std);
+
+/// The card that stands for --run RUN, or for --weights FILE --model M --classes FILE; and where the weights
+/// are.
+struct ModelSource {
+  std::string run;
+  std::string weights;
+  std::string model;
+  std::string classes;  // a text file, one name a line
+};
+struct FoundModel {
+  ModelCard card;
+  std::string weights;
+};
+void add_model_source(CLI::App& command, ModelSource& source);
+/// Throws InputError saying which option is missing.
+FoundModel find_model(const ModelSource& source);
+
+/// The model with its weights on the device, in evaluation mode.
+std::unique_ptr<nn::Module> load_model(const FoundModel& found, Device device);
+
+}  // namespace cairn::app

@@ -1,0 +1,96 @@
+#include "apps/run_dir.h"
+
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <system_error>
+
+#include "data/atomic_file.h"
+#include "kernels/error.h"
+
+namespace cairn::app {
+
+namespace fs = std::filesystem;
+
+void RunDir::require_free(const std::string& path) {
+  std::error_code error;
+  if (fs::exists(path, error) && !(fs::is_directory(path, error) && fs::is_empty(path, error)))
+    throw InputError("--out " + path +
+                     " is there and not empty: choose another folder, or go on with --resume " + path);
+}
+
+RunDir RunDir::create(const std::string& path) {
+  require_free(path);
+  std::error_code error;
+  fs::create_directories(fs::path(path) / "checkpoints", error);
+  if (error) throw Error("cannot make the run directory " + path + ": " + error.message());
+  return RunDir(path);
+}
+
+RunDir RunDir::open(const std::string& path) {
+  RunDir run(path);
+  std::error_code error;
+  if (!fs::exists(run.config(), error))
+    throw InputError(path + " is no run directory: it has no config.json");
+  return run;
+}
+
+void RunDir::write_config(const TrainOptions& options, const ModelCard& card,
+                          const nlohmann::json& extra) const {
+  nlohmann::json config = extra;
+  config["version"] = CAIRN_VERSION;
+  config["options"] = to_json(options);
+  config["card"] = card_metadata(card);
+  data::write_file_atomically(RunDir::config(), config.dump(2) + "\n");
+}
+
+nlohmann::json RunDir::read_config() const {
+  std::ifstream file(config());
+  try {
+    return nlohmann::json::parse(file);
+  } catch (const nlohmann::json::exception&) {
+    throw InputError(config() + " is damaged: no JSON, or not all of it");
+  }
+}
+
+TrainOptions RunDir::options() const {
+  const nlohmann::json config = read_config();
+  if (!config.is_object() || !config.contains("options"))
+    throw InputError(RunDir::config() + " is damaged: it has no 'options'");
+  return train_options_from_json(config["options"]);
+}
+
+ModelCard RunDir::card() const {
+  const nlohmann::json config = read_config();
+  ModelCard card;
+  try {
+    read_card(config.at("card").get<io::Metadata>(), RunDir::config(), card);
+  } catch (const nlohmann::json::exception&) {
+    throw InputError(RunDir::config() + " is damaged: it has no 'card'");
+  }
+  if (card.model.empty() || card.classes.empty())
+    throw InputError(RunDir::config() + " is damaged: its 'card' names no model or no classes");
+  return card;
+}
+
+void RunDir::append_metrics(const nlohmann::json& line) const {
+  const std::string text = line.dump() + "\n";
+  std::FILE* file = std::fopen(metrics().c_str(), "a");
+  bool ok = file && std::fwrite(text.data(), 1, text.size(), file) == text.size();
+  if (file) ok = std::fclose(file) == 0 && ok;
+  if (!ok) throw Error("cannot write " + metrics() + ": " + std::generic_category().message(errno));
+}
+
+void RunDir::cut_metrics(std::int64_t steps) const {
+  std::ifstream file(metrics());
+  std::string kept;
+  for (std::string line; std::getline(file, line);) {
+    const nlohmann::json entry = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (entry.is_object() && entry.value("step", steps + 1) <= steps) kept += line + "\n";
+  }
+  data::write_file_atomically(metrics(), kept);
+}
+
+}  // namespace cairn::app

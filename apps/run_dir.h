@@ -1,0 +1,47 @@
+#pragma once
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "apps/model_card.h"
+#include "apps/options.h"
+
+namespace cairn::app {
+
+/// The folder of a run and the names in it. Files are replaced in one step; metrics.jsonl and train.log grow
+/// line by line.
+class RunDir {
+ public:
+  /// Throws InputError if it is there and not empty.
+  static void require_free(const std::string& path);
+  /// Makes it. Throws InputError if it is there and not empty, Error if it cannot be made.
+  static RunDir create(const std::string& path);
+  /// Throws InputError if there is no run.
+  static RunDir open(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  std::string config() const { return path_ + "/config.json"; }
+  std::string split() const { return path_ + "/split.csv"; }
+  std::string metrics() const { return path_ + "/metrics.jsonl"; }
+  std::string log() const { return path_ + "/train.log"; }
+  std::string report() const { return path_ + "/report.html"; }
+  std::string last_weights() const { return path_ + "/checkpoints/last.safetensors"; }
+  std::string best_weights() const { return path_ + "/checkpoints/best.safetensors"; }
+  std::string state() const { return path_ + "/checkpoints/last.state"; }
+
+  /// config.json: {"options": {...}, "card": {...}, "version", "threads", ...}.
+  void write_config(const TrainOptions& options, const ModelCard& card, const nlohmann::json& extra) const;
+  TrainOptions options() const;
+  ModelCard card() const;
+
+  /// Appends a line to metrics.jsonl. Throws Error where there is no room.
+  void append_metrics(const nlohmann::json& line) const;
+  /// Takes out what came after `steps`, for going on from there.
+  void cut_metrics(std::int64_t steps) const;
+
+ private:
+  explicit RunDir(std::string path) : path_(std::move(path)) {}
+  nlohmann::json read_config() const;
+  std::string path_;
+};
+
+}  // namespace cairn::app

@@ -1,0 +1,414 @@
+#include "apps/trainer.h"
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cmath>
+#include <ctime>
+#include <fstream>
+#include <sstream>
+
+#include "apps/deferred_scalar.h"
+#include "apps/progress.h"
+#include "data/sampler.h"
+#include "engine/autograd.h"
+#include "engine/device.h"
+#include "engine/io/checkpoint.h"
+#include "engine/io/weights.h"
+#include "engine/optim/schedule.h"
+#include "kernels/error.h"
+
+namespace cairn::app {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+// From the kernel's start time of this process, which a clock of our own would miss the loading of libraries.
+double seconds_since_process_start() {
+  std::ifstream stat("/proc/self/stat");
+  std::string line;
+  std::getline(stat, line);
+  const auto behind_name = line.rfind(')');  // the name may hold anything
+  if (behind_name == std::string::npos) return 0;
+  std::istringstream fields(line.substr(behind_name + 2));
+  std::string skipped;
+  for (int field = 3; field < 22; ++field) fields >> skipped;
+  double ticks = 0;
+  fields >> ticks;
+  timespec now{};
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec) -
+         ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
+std::string fixed(double value, int digits) {
+  char text[40];
+  std::snprintf(text, sizeof text, "%.*f", digits, value);
+  return text;
+}
+
+class Trainer {
+ public:
+  explicit Trainer(const TrainSetup& setup);
+  TrainResult run();
+
+ private:
+  std::unique_ptr<data::Loader> make_loader(data::Part part, bool training) const;
+  void build_model();
+  void build_optimizer();
+  void restore();
+  bool run_epoch(std::int64_t epoch, std::int64_t first_batch);
+  void train_step(const data::Batch& batch);
+  void take_loss(std::optional<float> loss);
+  void finish_epoch(std::int64_t epoch);
+  Scores scores_of(const Predictions& predictions) const;
+  void save_state(std::int64_t epoch, std::int64_t batch);
+  bool stop_asked() const { return setup_.stop_signal && setup_.stop_signal->load() != 0; }
+  bool steps_used_up() const { return o_.max_steps > 0 && optimizer_->steps() >= o_.max_steps; }
+
+  const TrainSetup& setup_;
+  const TrainOptions& o_;
+  Console& console_;
+  ModelCard card_;
+  DType precision_;
+  std::unique_ptr<data::Loader> train_loader_, val_loader_;
+  std::unique_ptr<nn::Module> model_;
+  std::unique_ptr<optim::FlatParameters> parameters_;
+  std::unique_ptr<optim::Optimizer> optimizer_;
+  optim::Schedule schedule_;
+  CrossEntropyOptions loss_options_;
+  Tensor step_counter_;  // [1] int64 on the device, read by dropout
+  DeferredScalar deferred_loss_;
+
+  // Place in the run; what save_state() writes.
+  double loss_sum_ = 0;  // over the images of this epoch whose loss has been read
+  std::int64_t loss_images_ = 0;
+  double best_score_ = -1;
+  std::int64_t best_epoch_ = -1;
+  nlohmann::json epochs_ = nlohmann::json::array();
+
+  std::int64_t pending_images_ = 0;  // of the step whose loss has not been read
+  double last_loss_ = 0;
+  float lr_ = 0;
+  double train_seconds_ = 0, wait_seconds_ = 0;  // of this process
+  double timed_seconds_ = 0;                     // of its steps after the third
+  std::int64_t timed_images_ = 0, own_steps_ = 0;
+  double epoch_seconds_ = 0, epoch_wait_ = 0;
+  std::int64_t epoch_images_ = 0;
+  TrainResult result_;
+};
+
+Trainer::Trainer(const TrainSetup& setup)
+    : setup_(setup),
+      o_(setup.options),
+      console_(setup.console),
+      card_{.model = o_.model,
+            .classes = setup.dataset.classes,
+            .image_size = o_.image_size,
+            .resize = o_.resize,
+            .normalization = make_normalization(o_.mean, o_.std)},
+      precision_(choose_precision(o_.precision, setup.device)),
+      deferred_loss_(setup.device) {
+  train_loader_ = make_loader(data::Part::train, true);
+  if (setup.manifest.count(data::Part::val) > 0) val_loader_ = make_loader(data::Part::val, false);
+  build_model();
+  build_optimizer();
+  if (!setup.progress.is_null()) restore();
+}
+
+std::unique_ptr<data::Loader> Trainer::make_loader(data::Part part, bool training) const {
+  data::LoaderOptions options;
+  options.items = data::part_items(setup_.dataset, setup_.manifest, part);
+  options.sampler.seed = o_.seed;
+  options.sampler.batch_size = training ? o_.batch_size : kPredictBatch;
+  options.sampler.shuffle = training && !o_.no_shuffle;
+  if (training) options.sampler.balance = data::parse_balance(o_.balance);
+  options.image_size = static_cast<int>(o_.image_size);
+  options.resize = parse_resize(o_.resize);
+  const bool fast = training && o_.decode == "fast";
+  options.decode.mode = fast ? data::DecodeMode::fast : data::DecodeMode::exact;
+  options.decode.max_pixels = o_.max_pixels;
+  if (training) options.augment = data::parse_augment(o_.augment);
+  options.workers = setup_.common.workers;
+  return std::make_unique<data::Loader>(setup_.dataset, std::move(options));
+}
+
+void Trainer::build_model() {
+  models::ModelOptions options{.classes = static_cast<std::int64_t>(card_.classes.size()),
+                               .image_size = static_cast<int>(o_.image_size),
+                               .seed = o_.seed,
+                               .dropout = {}};
+  if (o_.dropout) options.dropout = static_cast<float>(*o_.dropout);
+  model_ = models::make_model(o_.model, options);
+  if (!o_.init.empty() && setup_.progress.is_null()) {
+    const std::string head(models::model_info(o_.model).head);
+    const io::LoadReport report = io::load_weights(*model_, o_.init, {.head = head, .allow_missing = false});
+    console_.say("weights of " + o_.init + ": " + report.summary());
+  }
+  model_->to(setup_.device);
+  step_counter_ = zeros({1}, DType::i64, setup_.device);
+  model_->set_random_state({.seed = o_.seed, .step = step_counter_});
+  parameters_ = std::make_unique<optim::FlatParameters>(*model_);
+}
+
+void Trainer::build_optimizer() {
+  optimizer_ = optim::make_optimizer(*parameters_, {.kind = optim::parse_optimizer(o_.optimizer),
+                                                    .weight_decay = static_cast<float>(*o_.weight_decay),
+                                                    .momentum = static_cast<float>(o_.momentum),
+                                                    .nesterov = o_.nesterov,
+                                                    .clip_norm = static_cast<float>(o_.clip_norm)});
+  const std::int64_t batches = train_loader_->batches_per_epoch();
+  const std::int64_t all = *o_.epochs * batches;
+  schedule_.kind = optim::parse_schedule(o_.schedule);
+  schedule_.base_lr = static_cast<float>(*o_.lr);
+  schedule_.warmup_steps = std::llround(*o_.warmup_epochs * static_cast<double>(batches));
+  schedule_.total_steps = o_.max_steps > 0 ? std::min(o_.max_steps, all) : all;
+  const std::int64_t step_epochs =
+      o_.step_epochs > 0 ? o_.step_epochs : std::max<std::int64_t>(1, *o_.epochs / 3);
+  schedule_.decay_every = step_epochs * batches;
+  schedule_.gamma = static_cast<float>(o_.step_gamma);
+
+  loss_options_.label_smoothing = static_cast<float>(*o_.label_smoothing);
+  if (o_.loss == "focal") loss_options_.focal_gamma = static_cast<float>(o_.focal_gamma);
+  const data::Balance balance = data::parse_balance(o_.balance);
+  if (balance == data::Balance::inverse || balance == data::Balance::effective) {
+    std::vector<std::int64_t> counts(card_.classes.size());
+    for (const std::int64_t item : data::part_items(setup_.dataset, setup_.manifest, data::Part::train))
+      ++counts[setup_.dataset.items[item].label];
+    loss_options_.class_weights = from_values<float>({static_cast<std::int64_t>(counts.size())},
+                                                     data::class_weights(balance, counts), setup_.device);
+  }
+}
+
+void Trainer::restore() {
+  io::load_checkpoint(setup_.run.state(), *model_, *optimizer_);
+  const nlohmann::json& p = setup_.progress;
+  loss_sum_ = p.at("loss_sum").get<double>();
+  loss_images_ = p.at("loss_images").get<std::int64_t>();
+  best_score_ = p.at("best_score").get<double>();
+  best_epoch_ = p.at("best_epoch").get<std::int64_t>();
+  epochs_ = p.at("epochs");
+  setup_.run.cut_metrics(optimizer_->steps());
+}
+
+void Trainer::save_state(std::int64_t epoch, std::int64_t batch) {
+  const nlohmann::json progress = {{"options", to_json(o_)},
+                                   {"classes", card_.classes},
+                                   {"manifest", setup_.manifest_text},
+                                   {"threads", compute_threads()},
+                                   {"precision", name_of(precision_)},
+                                   {"epoch", epoch},
+                                   {"batch", batch},
+                                   {"loss_sum", loss_sum_},
+                                   {"loss_images", loss_images_},
+                                   {"best_score", best_score_},
+                                   {"best_epoch", best_epoch_},
+                                   {"epochs", epochs_}};
+  io::save_checkpoint(setup_.run.state(), *model_, *optimizer_, progress.dump());
+}
+
+void Trainer::take_loss(std::optional<float> loss) {
+  if (!loss) return;
+  if (!std::isfinite(*loss))
+    throw Error("the loss is " + fixed(*loss, 3) + " at step " + std::to_string(optimizer_->steps()) +
+                ": the learning rate is too high for this model and data; try --lr " +
+                number_text(*o_.lr / 10) + " or --clip-norm 1");
+  last_loss_ = static_cast<double>(*loss);
+  loss_sum_ += last_loss_ * static_cast<double>(pending_images_);
+  loss_images_ += pending_images_;
+}
+
+// One step of training, from pixels to changed weights.
+void Trainer::train_step(const data::Batch& batch) {
+  const std::int64_t step = optimizer_->steps();
+  step_counter_.copy_from<std::int64_t>(std::span(&step, 1));
+  const Shape n{batch.size};
+  const Tensor labels = from_values<std::int32_t>(n, batch.labels, setup_.device);
+  CrossEntropyOptions loss_options = loss_options_;
+  if (!batch.labels2.empty()) {
+    loss_options.labels2 = from_values<std::int32_t>(n, batch.labels2, setup_.device);
+    loss_options.lambda = from_values<float>(n, batch.lambda, setup_.device);
+  }
+  const Tensor logits = forward_images(*model_, batch.images, batch.size, o_.image_size, precision_,
+                                       card_.normalization, setup_.device);
+  const Tensor loss = softmax_cross_entropy(logits, labels, loss_options);
+  optimizer_->zero_grad();
+  loss.backward();
+  lr_ = schedule_.lr(step);
+  optimizer_->step(lr_);
+
+  take_loss(deferred_loss_.exchange(loss));
+  pending_images_ = batch.size;
+}
+
+// True at its end, false where training has to stop within it.
+bool Trainer::run_epoch(std::int64_t epoch, std::int64_t first_batch) {
+  model_->train();
+  const std::int64_t batches = train_loader_->batches_per_epoch();
+  const std::string title = "epoch " + std::to_string(epoch + 1) + "/" + std::to_string(*o_.epochs);
+  Progress progress(title, batches, console_.quiet());
+  epoch_seconds_ = 0;
+  epoch_images_ = 0;
+  const double waited_before = train_loader_->wait_seconds();
+  data::Batch batch;
+  for (std::int64_t b = first_batch; b < batches; ++b) {
+    const Clock::time_point begin = Clock::now();
+    if (!train_loader_->next(batch)) throw Error("the loader ended before the epoch: please report this");
+    train_step(batch);
+    const bool stop = stop_asked();
+    const bool last = b + 1 == batches || steps_used_up() || stop;
+    const bool save = o_.checkpoint_every_steps > 0 && optimizer_->steps() % o_.checkpoint_every_steps == 0;
+    if (last || save || own_steps_ == 0 || o_.log_every_steps > 0) take_loss(deferred_loss_.take());
+    if (own_steps_ == 0) {
+      synchronize(setup_.device);
+      result_.first_step_s = seconds_since_process_start();
+    }
+    ++own_steps_;
+    const double seconds = seconds_since(begin);
+    epoch_seconds_ += seconds;
+    epoch_images_ += batch.size;
+    if (own_steps_ > 3) {
+      timed_seconds_ += seconds;
+      timed_images_ += batch.size;
+    }
+    epoch_wait_ = train_loader_->wait_seconds() - waited_before;
+    if (o_.log_every_steps > 0 && optimizer_->steps() % o_.log_every_steps == 0)
+      setup_.run.append_metrics({{"kind", "step"},
+                                 {"step", optimizer_->steps()},
+                                 {"epoch", epoch + 1},
+                                 {"loss", last_loss_},
+                                 {"lr", lr_}});
+    progress.update(b + 1, ", loss " + fixed(last_loss_, 3) + ", " +
+                               fixed(static_cast<double>(epoch_images_) / epoch_seconds_, 0) +
+                               " images/s, data wait " + fixed(100 * epoch_wait_ / epoch_seconds_, 0) + " %");
+    if (stop) {
+      save_state(epoch, b + 1);
+      return false;
+    }
+    if (save && !last) save_state(epoch, b + 1);
+    if (steps_used_up()) break;
+  }
+  return true;
+}
+
+Scores Trainer::scores_of(const Predictions& p) const {
+  return score(p.labels, p.answers(), static_cast<int>(p.classes));
+}
+
+void Trainer::finish_epoch(std::int64_t epoch) {
+  train_seconds_ += epoch_seconds_;
+  wait_seconds_ += epoch_wait_;
+  // The next epoch's first batches are loaded while this one is validated.
+  if (epoch + 1 < *o_.epochs && !steps_used_up()) train_loader_->start_epoch(epoch + 1);
+  const double train_loss = loss_images_ > 0 ? loss_sum_ / static_cast<double>(loss_images_) : 0;
+  nlohmann::json line = {
+      {"kind", "epoch"},
+      {"epoch", epoch + 1},
+      {"step", optimizer_->steps()},
+      {"train_loss", train_loss},
+      {"lr", lr_},
+      {"images_per_s", static_cast<double>(epoch_images_) / std::max(epoch_seconds_, 1e-9)},
+      {"data_wait", epoch_wait_ / std::max(epoch_seconds_, 1e-9)},
+      {"seconds", epoch_seconds_}};
+  std::string text = "epoch " + std::to_string(epoch + 1) + "/" + std::to_string(*o_.epochs) + ": loss " +
+                     fixed(train_loss, 4);
+  bool best = true;  // without a validation part the last epoch is
+  if (val_loader_) {
+    const Predictions predictions = predict_loader(*model_, *val_loader_, card_, setup_.device);
+    const Scores scores = scores_of(predictions);
+    line["val"] = summary_json(scores);
+    line["val"]["loss"] = predictions.mean_loss();
+    best = scores.balanced_accuracy > best_score_;
+    if (best) best_score_ = scores.balanced_accuracy;
+    text += ", validation: balanced accuracy " + fixed(scores.balanced_accuracy, 3) + ", macro F1 " +
+            fixed(scores.macro_f1, 3) + ", accuracy " + fixed(scores.accuracy, 3);
+    if (predictions.all_zero())
+      console_.warn(
+          "every logit of every validation image is 0: the ReLU behind the last layer has died and no "
+          "gradient flows; lower --lr, lengthen --warmup-epochs, or use --model resnet18");
+  }
+  if (best) best_epoch_ = epoch + 1;
+  line["best"] = best;
+  text += "; " + fixed(line["images_per_s"].get<double>(), 1) + " images/s, data wait " +
+          fixed(100 * line["data_wait"].get<double>(), 0) + " %" +
+          (best && val_loader_ ? ", best so far" : "");
+  console_.say(text);
+  epochs_.push_back(line);
+  result_.train_loss = train_loss;
+  loss_sum_ = 0;
+  loss_images_ = 0;
+
+  io::Metadata metadata = card_metadata(card_);
+  metadata["epoch"] = std::to_string(epoch + 1);
+  io::save_weights(*model_, setup_.run.last_weights(), metadata);
+  if (best) io::save_weights(*model_, setup_.run.best_weights(), metadata);
+  setup_.run.append_metrics(line);
+  save_state(epoch + 1, 0);
+}
+
+TrainResult Trainer::run() {
+  std::int64_t epoch = 0, batch = 0;
+  if (!setup_.progress.is_null()) {
+    epoch = setup_.progress.at("epoch").get<std::int64_t>();
+    batch = setup_.progress.at("batch").get<std::int64_t>();
+  }
+  const auto stale = [&] { return o_.patience > 0 && epoch - best_epoch_ >= o_.patience && val_loader_; };
+  if (epoch < *o_.epochs) train_loader_->start_epoch(epoch, batch);
+  for (; epoch < *o_.epochs && !steps_used_up() && !(epoch > 0 && batch == 0 && stale());
+       ++epoch, batch = 0) {
+    if (!run_epoch(epoch, batch)) {
+      result_.stopped = true;
+      break;
+    }
+    finish_epoch(epoch);
+  }
+  if (!result_.stopped && epoch < *o_.epochs && !steps_used_up())
+    console_.say("stopped early: no better epoch than " + std::to_string(best_epoch_) + " in the last " +
+                 std::to_string(o_.patience));
+  result_.epochs = static_cast<std::int64_t>(epochs_.size());
+  result_.steps = optimizer_->steps();
+  result_.best_epoch = best_epoch_;
+  if (!epochs_.empty()) result_.train_loss = epochs_.back().at("train_loss").get<double>();
+  result_.data_wait = train_seconds_ > 0 ? wait_seconds_ / train_seconds_ : 0;
+  if (own_steps_ >= 4) result_.images_per_s = static_cast<double>(timed_images_) / timed_seconds_;
+  if (result_.stopped) return result_;
+
+  io::load_weights(*model_, setup_.run.best_weights());
+  if (val_loader_) result_.val = scores_of(predict_loader(*model_, *val_loader_, card_, setup_.device));
+  if (setup_.manifest.count(data::Part::test) > 0) {
+    const auto loader = make_loader(data::Part::test, false);
+    result_.test_predictions = predict_loader(*model_, *loader, card_, setup_.device);
+    result_.test = scores_of(result_.test_predictions);
+  }
+  return result_;
+}
+
+}  // namespace
+
+TrainResult train(const TrainSetup& setup) { return Trainer(setup).run(); }
+
+nlohmann::json result_json(const TrainResult& r) {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  nlohmann::json json = {{"first_step_s", r.first_step_s},
+                         {"data_wait", r.data_wait},
+                         {"peak_rss_mb", static_cast<double>(usage.ru_maxrss) / 1024},
+                         {"epochs", r.epochs},
+                         {"steps", r.steps},
+                         {"train_loss", r.train_loss},
+                         {"best_epoch", r.best_epoch},
+                         {"images_per_s", nullptr},
+                         {"val", nullptr},
+                         {"test", nullptr}};
+  if (r.images_per_s) json["images_per_s"] = *r.images_per_s;
+  if (r.val) json["val"] = summary_json(*r.val);
+  if (r.test) json["test"] = summary_json(*r.test);
+  return json;
+}
+
+}  // namespace cairn::app

@@ -1,0 +1,55 @@
+#pragma once
+#include <atomic>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/console.h"
+#include "apps/metrics.h"
+#include "apps/model_card.h"
+#include "apps/options.h"
+#include "apps/prediction.h"
+#include "apps/run_dir.h"
+#include "data/dataset/dataset.h"
+#include "data/manifest.h"
+
+namespace cairn::app {
+
+/// What a run is made of. The references must outlive the training.
+struct TrainSetup {
+  TrainOptions options;  // resolved
+  CommonOptions common;
+  Device device;
+  const data::Dataset& dataset;
+  const data::Manifest& manifest;
+  std::string manifest_text;  // split.csv, kept in the state
+  const RunDir& run;
+  Console& console;
+  /// The progress that checkpoints/last.state holds; null: begin at the beginning.
+  nlohmann::json progress;
+  /// Set by a signal handler: finish the step, save, stop. May be null.
+  const std::atomic<int>* stop_signal = nullptr;
+};
+
+struct TrainResult {
+  std::optional<double> images_per_s;  // of training steps after the first three
+  double first_step_s = 0;             // since process start
+  double data_wait = 0;                // share of the training time
+  std::int64_t epochs = 0;
+  std::int64_t steps = 0;
+  double train_loss = 0;         // mean of the last epoch
+  std::int64_t best_epoch = -1;  // counted from 1
+  bool stopped = false;          // by stop_signal; val and test are then absent
+  std::optional<Scores> val, test;
+  Predictions test_predictions;
+};
+
+/// Trains, writes the run directory but for the report, reads the test part once at the end. Throws Error
+/// for a loss that is no number.
+TrainResult train(const TrainSetup& setup);
+
+/// `train --json`.
+nlohmann::json result_json(const TrainResult& result);
+
+}  // namespace cairn::app
