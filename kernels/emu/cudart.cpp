@@ -12,6 +12,7 @@
 #include <mutex>
 #include <random>
 #include <set>
+#include <utility>
 
 #include "kernels/emu/emu.h"
 #include "kernels/emu/runtime.h"
