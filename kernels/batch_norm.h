@@ -39,6 +39,8 @@ struct BatchNormInference {
   View y;
   float eps = 1e-5f;
   Activation activation = Activation::none;
+  void* scratch = nullptr;
+  std::size_t scratch_bytes = 0;
   DType dtype() const { return x.dtype; }
 };
 
