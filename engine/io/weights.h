@@ -9,7 +9,7 @@ namespace cairn::io {
 
 struct LoadOptions {
   /// Layer whose tensors may have another number of rows than the file's: named and left as they are.
-  std::string head;
+  std::string head = {};
   /// Keep the first values of tensors that the file lacks; else they are an error.
   bool allow_missing = false;
 };
