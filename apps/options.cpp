@@ -25,6 +25,7 @@ struct ToCommandLine {
       command.add_flag(flag, value, help);
     } else {
       CLI::Option* option = command.add_option(flag, value, help);
+      if constexpr (!std::is_same_v<T, std::vector<double>>) option->take_last();  // as recipes are amended
       if constexpr (std::is_arithmetic_v<T>) option->capture_default_str();
       if constexpr (std::is_same_v<T, std::string>) {
         if (!value.empty()) option->capture_default_str();
