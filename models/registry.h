@@ -12,9 +12,9 @@ namespace cairn::models {
 
 struct ModelOptions {
   std::int64_t classes = 0;
-  int image_size = 224;          // input is [N,image_size,image_size,3]
-  std::uint64_t seed = 0;        // of the first weights
-  std::optional<float> dropout;  // in place of the model's own rates
+  int image_size = 224;               // input is [N,image_size,image_size,3]
+  std::uint64_t seed = 0;             // of the first weights
+  std::optional<float> dropout = {};  // in place of the model's own rates
 };
 
 /// How a model is trained where the user does not say: chosen on validation data, see docs/decisions.md.
