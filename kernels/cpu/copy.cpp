@@ -153,13 +153,16 @@ void copy_row(const T* x, T* y, const CopyAxis& axis, Write write) {
   for (std::int64_t i = 0; i < axis.length; ++i) land_element(y[i * axis.step_y], x[i * axis.step_x], write);
 }
 
-// Where x's dense axis is not y's: tiles of 32 x 32, so that both sides use each cache line they touch whole.
-constexpr std::int64_t kTile = 32;
+// Where x's dense axis (outer) is not y's (inner): turned round in a buffer that the first cache holds, so
+// that each line of x and y is touched once, however far apart their rows are.
+constexpr std::int64_t kTileOuter = 32, kTileInner = 64;
 template <class T>
-void copy_tile(const T* x, T* y, CopyAxis outer, CopyAxis inner, Write write) {
+void copy_tile(const T* x, T* y, const CopyAxis& outer, const CopyAxis& inner, Write write) {
+  T tile[kTileOuter][kTileInner];
+  for (std::int64_t j = 0; j < inner.length; ++j)
+    for (std::int64_t i = 0; i < outer.length; ++i) tile[i][j] = x[i * outer.step_x + j * inner.step_x];
   for (std::int64_t i = 0; i < outer.length; ++i)
-    for (std::int64_t j = 0; j < inner.length; ++j)
-      land_element(y[i * outer.step_y + j * inner.step_y], x[i * outer.step_x + j * inner.step_x], write);
+    copy_row(tile[i], y + i * outer.step_y, {inner.length, 1, inner.step_y}, write);
 }
 
 template <class T>
@@ -175,18 +178,18 @@ void strided_copy_of(const StridedCopy& args) {
   if (dense >= 0) axes.axis[dense].length = 1;
   std::int64_t boxes = 1;
   for (int i = 0; i < axes.count; ++i) boxes *= axes.axis[i].length;
-  const std::int64_t tiles_outer = (tiled.length + kTile - 1) / kTile;
+  const std::int64_t tiles_outer = (tiled.length + kTileOuter - 1) / kTileOuter;
   // Without a transpose a "tile" is a piece of the row, long enough to be worth a call.
-  const std::int64_t piece = dense < 0 ? 1 << 14 : kTile;
+  const std::int64_t piece = dense < 0 ? 1 << 14 : kTileInner;
   const std::int64_t tiles_inner = (inner.length + piece - 1) / piece;
-  const std::int64_t tile_elements = std::min(piece, inner.length) * std::min(kTile, tiled.length);
+  const std::int64_t tile_elements = std::min(piece, inner.length) * std::min(kTileOuter, tiled.length);
   const T* x = args.x.as<T>() + args.offset_x;
   T* y = args.y.as<T>() + args.offset_y;
   parallel_for(boxes * tiles_outer * tiles_inner, std::max<std::int64_t>(1, 16384 / tile_elements),
                [&](std::int64_t begin, std::int64_t end, int) {
                  for (std::int64_t t = begin; t < end; ++t) {
                    const std::int64_t j = t % tiles_inner * piece;
-                   const std::int64_t i = t / tiles_inner % tiles_outer * kTile;
+                   const std::int64_t i = t / tiles_inner % tiles_outer * kTileOuter;
                    std::int64_t box = t / tiles_inner / tiles_outer;
                    std::int64_t at_x = j * inner.step_x + i * tiled.step_x;
                    std::int64_t at_y = j * inner.step_y + i * tiled.step_y;
@@ -200,7 +203,7 @@ void strided_copy_of(const StridedCopy& args) {
                      copy_row(x + at_x, y + at_y, part, args.write);
                    else
                      copy_tile(x + at_x, y + at_y,
-                               {std::min(kTile, tiled.length - i), tiled.step_x, tiled.step_y}, part,
+                               {std::min(kTileOuter, tiled.length - i), tiled.step_x, tiled.step_y}, part,
                                args.write);
                  }
                });

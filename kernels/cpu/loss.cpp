@@ -16,15 +16,27 @@ HWY_BEFORE_NAMESPACE();
 namespace cairn::kernels::HWY_NAMESPACE {
 namespace {
 
+// The largest of x[0..n); a NaN wins.
 template <class T>
 ComputeOf<T> row_max(const T* x, std::int64_t n) {
   using C = ComputeOf<T>;
-  C m = -std::numeric_limits<C>::infinity();
-  for (std::int64_t i = 0; i < n; ++i) {
-    const C v = to_compute(x[i]);
-    if (v > m || v != v) m = v;
+  const Tag<T> d;
+  auto m = hn::Set(d, -std::numeric_limits<C>::infinity());
+  auto nan = hn::IsNaN(m);
+  const std::int64_t w = lanes<T>();
+  std::int64_t i = 0;
+  for (; i + w <= n; i += w) {
+    const auto v = load(d, x + i);
+    nan = hn::Or(nan, hn::IsNaN(v));
+    m = hn::Max(m, v);
   }
-  return m;
+  if (!hn::AllFalse(d, nan)) return std::numeric_limits<C>::quiet_NaN();
+  C max = hn::GetLane(hn::MaxOfLanes(d, m));
+  for (; i < n; ++i) {
+    const C v = to_compute(x[i]);
+    if (v > max || v != v) max = v;
+  }
+  return max;
 }
 
 // exp(v) for v <= 0; NaN and -inf as they should be.

@@ -17,11 +17,13 @@ HWY_BEFORE_NAMESPACE();
 namespace cairn::kernels::HWY_NAMESPACE {
 namespace {
 
-// f(i, part) over [0, n) on all threads; D's vectors.
-template <class D, class F>
-void elementwise(D d, std::int64_t n, const F& f) {
-  parallel_elements(
-      n, [&](std::int64_t begin, std::int64_t end, int) HWY_ATTR { for_each_vector(d, begin, end, f); });
+// f(i, part) over [0, n) on all threads; D's vectors. y is what f writes, `inputs` what it reads besides.
+template <class D, class T, class F>
+void elementwise(D d, T* y, std::int64_t n, Write write, std::initializer_list<const void*> inputs,
+                 const F& f) {
+  const bool streamed = worth_streaming(y, n, write, inputs);
+  parallel_elements(n, [&](std::int64_t begin, std::int64_t end, int)
+                           HWY_ATTR { for_each_vector(d, begin, end, streamed, f); });
 }
 
 // y = x < 0 ? 0 : x, which keeps a NaN (comparing false) and -0.
@@ -30,7 +32,7 @@ void relu_forward_of(const ReluForward& a) {
   const Tag<T> d;
   const T* x = a.x.as<T>();
   T* y = a.y.as<T>();
-  elementwise(d, a.x.numel(), [&](std::int64_t i, auto part) HWY_ATTR {
+  elementwise(d, y, a.x.numel(), Write::assign, {x}, [&](std::int64_t i, auto part) HWY_ATTR {
     const auto v = load(d, x + i, part);
     store(d, hn::IfThenZeroElse(hn::Lt(v, hn::Zero(d)), v), y + i, part);
   });
@@ -42,7 +44,7 @@ void relu_backward_of(const ReluBackward& a) {
   const T* y = a.y.as<T>();
   const T* dy = a.dy.as<T>();
   T* dx = a.dx.as<T>();
-  elementwise(d, a.y.numel(), [&](std::int64_t i, auto part) HWY_ATTR {
+  elementwise(d, dx, a.y.numel(), a.write, {y, dy}, [&](std::int64_t i, auto part) HWY_ATTR {
     const auto passed = hn::Gt(load(d, y + i, part), hn::Zero(d));
     land(d, hn::IfThenElseZero(passed, load(d, dy + i, part)), dx + i, part, a.write);
   });
@@ -81,7 +83,7 @@ void unary_forward_of(const UnaryForward& a) {
   const T* x = a.x.as<T>();
   T* y = a.y.as<T>();
   const auto one = hn::Set(d, 1);
-  elementwise(d, a.x.numel(), [&](std::int64_t i, auto part) HWY_ATTR {
+  elementwise(d, y, a.x.numel(), Write::assign, {x}, [&](std::int64_t i, auto part) HWY_ATTR {
     auto v = load(d, x + i, part);
     switch (a.op) {
       case UnaryOp::exp:
@@ -112,7 +114,7 @@ void unary_backward_of(const UnaryBackward& a) {
   const T* dy = a.dy.as<T>();
   T* dx = a.dx.as<T>();
   const auto one = hn::Set(d, 1);
-  elementwise(d, a.y.numel(), [&](std::int64_t i, auto part) HWY_ATTR {
+  elementwise(d, dx, a.y.numel(), a.write, {x, y, dy}, [&](std::int64_t i, auto part) HWY_ATTR {
     auto g = load(d, dy + i, part);
     const auto v = load(d, y + i, part);
     switch (a.op) {
@@ -147,22 +149,22 @@ HWY_INLINE V apply(V a, V b) {
 // y[0..n) of one row; step_a and step_b are 1, or 0 for an operand that stays the same along it.
 template <BinaryOp kOp, class T>
 void binary_row(const BinaryForward& args, const T* a, std::int64_t step_a, const T* b, std::int64_t step_b,
-                T* y, std::int64_t n) {
+                T* y, std::int64_t n, bool streamed) {
   const Tag<T> d;
   const auto scale = hn::Set(d, static_cast<hn::TFromD<decltype(d)>>(args.scale));
   const auto finish = [&](std::int64_t i, auto va, auto vb, auto part)
                           HWY_ATTR { land(d, hn::Mul(scale, apply<kOp>(va, vb)), y + i, part, args.write); };
   if (step_a && step_b) {
-    for_each_vector(d, 0, n, [&](std::int64_t i, auto part) HWY_ATTR {
+    for_each_vector(d, 0, n, streamed, [&](std::int64_t i, auto part) HWY_ATTR {
       finish(i, load(d, a + i, part), load(d, b + i, part), part);
     });
   } else if (step_a) {
     const auto vb = hn::Set(d, to_compute(*b));
-    for_each_vector(d, 0, n,
+    for_each_vector(d, 0, n, streamed,
                     [&](std::int64_t i, auto part) HWY_ATTR { finish(i, load(d, a + i, part), vb, part); });
   } else {
     const auto va = hn::Set(d, to_compute(*a));
-    for_each_vector(d, 0, n, [&](std::int64_t i, auto part) HWY_ATTR {
+    for_each_vector(d, 0, n, streamed, [&](std::int64_t i, auto part) HWY_ATTR {
       finish(i, va, step_b ? load(d, b + i, part) : hn::Set(d, to_compute(*b)), part);
     });
   }
@@ -174,13 +176,16 @@ void binary_of(const BinaryForward& args) {
   const BroadcastAxes axes = broadcast_axes(args.a.shape, args.b.shape, args.y.shape);
   const std::int64_t length = axes.length[axes.count - 1];
   const std::int64_t step_a = axes.step_a[axes.count - 1], step_b = axes.step_b[axes.count - 1];
+  // Short rows would wait for their stores one by one.
+  const bool streamed = axes.count == 1 && worth_streaming(args.y.as<T>(), args.y.numel(), args.write,
+                                                           {args.a.data, args.b.data});
   parallel_elements(args.y.numel(), [&](std::int64_t begin, std::int64_t end, int) {
     while (begin < end) {
       const std::int64_t column = begin % length;
       const std::int64_t n = std::min(end - begin, length - column);
       const auto [row_a, row_b] = axes.row_offsets(begin / length);
       binary_row<kOp>(args, args.a.as<T>() + row_a + column * step_a, step_a,
-                      args.b.as<T>() + row_b + column * step_b, step_b, args.y.as<T>() + begin, n);
+                      args.b.as<T>() + row_b + column * step_b, step_b, args.y.as<T>() + begin, n, streamed);
       begin += n;
     }
   });
@@ -206,7 +211,7 @@ void affine_of(const Affine& a) {
   const T* x = a.x.as<T>();
   T* y = a.y.as<T>();
   const auto scale = hn::Set(d, a.scale), shift = hn::Set(d, a.shift);
-  elementwise(d, a.x.numel(), [&](std::int64_t i, auto part) HWY_ATTR {
+  elementwise(d, y, a.x.numel(), a.write, {x}, [&](std::int64_t i, auto part) HWY_ATTR {
     land(d, hn::MulAdd(scale, load(d, x + i, part), shift), y + i, part, a.write);
   });
 }

@@ -89,25 +89,33 @@ void reduce_rows(const T* x, std::int64_t row_begin, std::int64_t row_end, std::
                   [&](std::int64_t j, auto part) HWY_ATTR { store(d, Op::start(d), acc + j, part); });
   for (std::int64_t block = row_begin; block < row_end; block += kBlock) {
     const std::int64_t stop = std::min(row_end, block + kBlock);
-    std::int64_t j = 0;
-    for (; j + 4 * w <= columns; j += 4 * w) {
+    if (columns == 4 * w) {  // sums stay in registers
       auto s0 = Op::start(d), s1 = s0, s2 = s0, s3 = s0;
       for (std::int64_t r = block; r < stop; ++r) {
-        const T* p = x + offset(r) + j;
+        const T* p = x + offset(r);
         s0 = Op::join(d, s0, load(d, p));
         s1 = Op::join(d, s1, load(d, p + w));
         s2 = Op::join(d, s2, load(d, p + 2 * w));
         s3 = Op::join(d, s3, load(d, p + 3 * w));
       }
-      store(d, Op::join(d, load(d, acc + j), s0), acc + j);
-      store(d, Op::join(d, load(d, acc + j + w), s1), acc + j + w);
-      store(d, Op::join(d, load(d, acc + j + 2 * w), s2), acc + j + 2 * w);
-      store(d, Op::join(d, load(d, acc + j + 3 * w), s3), acc + j + 3 * w);
+      store(d, Op::join(d, load(d, acc), s0), acc);
+      store(d, Op::join(d, load(d, acc + w), s1), acc + w);
+      store(d, Op::join(d, load(d, acc + 2 * w), s2), acc + 2 * w);
+      store(d, Op::join(d, load(d, acc + 3 * w), s3), acc + 3 * w);
+      continue;
     }
-    for_each_vector(d, j, columns, [&](std::int64_t i, auto part) HWY_ATTR {
-      auto s = Op::start(d);
-      for (std::int64_t r = block; r < stop; ++r) s = Op::join(d, s, load(d, x + offset(r) + i, part));
-      store(d, Op::join(d, load(d, acc + i, part), s), acc + i, part);
+    // Row after row, as memory lies; the block's sums live in the first cache.
+    HWY_ALIGN ComputeOf<T> sum[kReduceColumns];
+    for_each_vector(d, 0, columns,
+                    [&](std::int64_t j, auto part) HWY_ATTR { store(d, Op::start(d), sum + j, part); });
+    for (std::int64_t r = block; r < stop; ++r) {
+      const T* p = x + offset(r);
+      for_each_vector(d, 0, columns, [&](std::int64_t j, auto part) HWY_ATTR {
+        store(d, Op::join(d, load(d, sum + j, part), load(d, p + j, part)), sum + j, part);
+      });
+    }
+    for_each_vector(d, 0, columns, [&](std::int64_t j, auto part) HWY_ATTR {
+      store(d, Op::join(d, load(d, acc + j, part), load(d, sum + j, part)), acc + j, part);
     });
   }
 }

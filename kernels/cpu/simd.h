@@ -35,6 +35,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <initializer_list>
 
 #include "hwy/cache_control.h"
 #include "hwy/highway.h"
@@ -44,6 +45,8 @@ HWY_BEFORE_NAMESPACE();
 namespace cairn::kernels {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+
+inline constexpr std::int64_t kStreamBytes = std::int64_t{8} << 20;
 
 /// What a kernel computes in: float for fp32, bf16 and fp16 storage, double for fp64.
 template <class T>
@@ -169,14 +172,27 @@ HWY_INLINE void for_each_vector(D d, std::int64_t begin, std::int64_t end, F&& f
   for (; i + n <= end; i += n) f(i, Whole{});
   if (i < end) f(i, Tail{end - i});
 }
-/// The same with f(i, Streamed{}) in place of Whole; output + begin must be aligned to a vector.
+/// The same with f(i, Streamed{}) in place of Whole where `streamed`; see worth_streaming.
 template <class D, class F>
-HWY_INLINE void for_each_streamed(D d, std::int64_t begin, std::int64_t end, F&& f) {
+HWY_INLINE void for_each_vector(D d, std::int64_t begin, std::int64_t end, bool streamed, F&& f) {
+  if (!streamed) return for_each_vector(d, begin, end, f);
   const auto n = static_cast<std::int64_t>(hn::Lanes(d));
   std::int64_t i = begin;
   for (; i + n <= end; i += n) f(i, Streamed{});
   if (i < end) f(i, Tail{end - i});
   hwy::FlushStream();
+}
+
+/// Whether the output y[0..n) of an elementwise kernel should bypass the caches: it is far larger than they
+/// are, is aligned, and is not also read (added to, or an input's memory).
+template <class T>
+HWY_API bool worth_streaming(const T* y, std::int64_t n, Write write,
+                             std::initializer_list<const void*> inputs) {
+  if (write == Write::add || n * static_cast<std::int64_t>(sizeof(T)) < kStreamBytes) return false;
+  if (reinterpret_cast<std::uintptr_t>(y) % HWY_MAX_BYTES != 0) return false;
+  for (const void* x : inputs)
+    if (x == y) return false;
+  return true;
 }
 
 /// Lands a result: y = v or y += v.
