@@ -146,11 +146,11 @@ const char* name_of(Defect defect);
 /// One defect; the same defect at the same place in the same kernel is reported once, and counted.
 struct Report {
   Defect defect{};
-  std::string kernel;    // as kernel_name
-  std::string location;  // "file.cu:12" of the access; empty where it cannot be known
-  std::string other;     // for races: location of the other access
-  dim3 block, thread;    // of the access
-  std::string message;   // all of it in one line
+  std::string kernel{};    // as kernel_name
+  std::string location{};  // "file.cu:12" of the access; empty where it cannot be known
+  std::string other{};     // for races: location of the other access
+  dim3 block{}, thread{};  // of the access
+  std::string message{};   // all of it in one line
   std::int64_t count = 1;
 };
 /// Reports since the process began or the last call; each is also printed once to standard error.

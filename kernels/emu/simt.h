@@ -3,6 +3,11 @@
 /// arithmetic for a thread of the emulated device. Semantics are those of the CUDA C++ Programming Guide,
 /// section "C++ Language Extensions"; where it says "undefined", the emulated device reports a defect and
 /// goes on with poison.
+#include <cuda_runtime.h>
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -21,20 +26,16 @@ struct ThreadView {
   dim3 grid_dim;
 };
 
-#if defined(CAIRN_EMU_CHECKED)
-// Constant for a thread: instrumented code then reads each once, and no callback sees the emulator's own
+// Constant for a thread, and so read once by instrumented code; no callback then sees the emulator's own
 // memory.
-[[gnu::const]] uint3 thread_idx() noexcept;
-[[gnu::const]] uint3 block_idx() noexcept;
-[[gnu::const]] dim3 block_dim() noexcept;
-[[gnu::const]] dim3 grid_dim() noexcept;
-#else
-/// The thread that runs; null outside kernels. Fibers stay on their operating-system thread.
-extern constinit thread_local const ThreadView* this_thread __attribute__((tls_model("initial-exec")));
-inline const uint3& thread_idx() noexcept { return this_thread->thread_idx; }
-inline const uint3& block_idx() noexcept { return this_thread->block_idx; }
-inline const dim3& block_dim() noexcept { return this_thread->block_dim; }
-inline const dim3& grid_dim() noexcept { return this_thread->grid_dim; }
+[[gnu::const]] uint3 checked_thread_idx() noexcept;
+[[gnu::const]] uint3 checked_block_idx() noexcept;
+[[gnu::const]] dim3 checked_block_dim() noexcept;
+[[gnu::const]] dim3 checked_grid_dim() noexcept;
+
+#if !defined(CAIRN_EMU_CHECKED)
+/// The emulated thread that runs on this operating-system thread; fibers never move to another.
+extern constinit thread_local ThreadView this_thread __attribute__((tls_model("initial-exec")));
 #endif
 
 void* dynamic_shared() noexcept;
@@ -74,11 +75,11 @@ void yield_thread() noexcept;
 
 template <class T>
 T shuffle(WarpOp op, unsigned mask, T value, int lane, int width, const Where& where) {
-  static_assert(sizeof(T) <= 8 && std::is_trivially_copyable_v<T>);
+  static_assert(sizeof(T) <= 8);
   std::uint64_t bits = 0;
   std::memcpy(&bits, &value, sizeof(T));
   bits = warp_exchange(op, mask, bits, lane, width, where);
-  std::memcpy(&value, &bits, sizeof(T));
+  std::memcpy(static_cast<void*>(&value), &bits, sizeof(T));  // __half2 has an operator= of its own
   return value;
 }
 template <class T>
@@ -96,10 +97,17 @@ std::uint64_t bits_of(T value) {
 #undef __launch_bounds__
 #define __launch_bounds__(...)
 
-#define threadIdx (::cairn::emu::thread_idx())
-#define blockIdx (::cairn::emu::block_idx())
-#define blockDim (::cairn::emu::block_dim())
-#define gridDim (::cairn::emu::grid_dim())
+#if defined(CAIRN_EMU_CHECKED)
+#define threadIdx (::cairn::emu::checked_thread_idx())
+#define blockIdx (::cairn::emu::checked_block_idx())
+#define blockDim (::cairn::emu::checked_block_dim())
+#define gridDim (::cairn::emu::checked_grid_dim())
+#else
+#define threadIdx (::cairn::emu::this_thread.thread_idx)
+#define blockIdx (::cairn::emu::this_thread.block_idx)
+#define blockDim (::cairn::emu::this_thread.block_dim)
+#define gridDim (::cairn::emu::this_thread.grid_dim)
+#endif
 inline constexpr int warpSize = 32;
 
 // ---- barriers and fences ("Synchronization Functions", "Memory Fence Functions") ----
