@@ -11,6 +11,7 @@
 
 #include "apps/deferred_scalar.h"
 #include "apps/progress.h"
+#include "apps/report/tfevents.h"
 #include "data/sampler.h"
 #include "engine/autograd.h"
 #include "engine/device.h"
@@ -46,6 +47,10 @@ double seconds_since_process_start() {
          ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
+double wall_seconds() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
 std::string fixed(double value, int digits) {
   char text[40];
   std::snprintf(text, sizeof text, "%.*f", digits, value);
@@ -66,6 +71,7 @@ class Trainer {
   void train_step(const data::Batch& batch);
   void take_loss(std::optional<float> loss);
   void finish_epoch(std::int64_t epoch);
+  void write_events(const nlohmann::json& line);
   Scores scores_of(const Predictions& predictions) const;
   void save_state(std::int64_t epoch, std::int64_t batch);
   bool stop_asked() const { return setup_.stop_signal && setup_.stop_signal->load() != 0; }
@@ -84,6 +90,7 @@ class Trainer {
   CrossEntropyOptions loss_options_;
   Tensor step_counter_;  // [1] int64 on the device, read by dropout
   DeferredScalar deferred_loss_;
+  report::EventWriter events_;  // for TensorBoard
 
   // Place in the run; what save_state() writes.
   double loss_sum_ = 0;  // over the images of this epoch whose loss has been read
@@ -113,7 +120,8 @@ Trainer::Trainer(const TrainSetup& setup)
             .resize = o_.resize,
             .normalization = make_normalization(o_.mean, o_.std)},
       precision_(choose_precision(o_.precision, setup.device)),
-      deferred_loss_(setup.device) {
+      deferred_loss_(setup.device),
+      events_(setup.run.path(), wall_seconds()) {
   train_loader_ = make_loader(data::Part::train, true);
   if (setup.manifest.count(data::Part::val) > 0) val_loader_ = make_loader(data::Part::val, false);
   build_model();
@@ -300,6 +308,21 @@ Scores Trainer::scores_of(const Predictions& p) const {
   return score(p.labels, p.answers(), static_cast<int>(p.classes));
 }
 
+// The line of metrics.jsonl as TensorBoard's scalars.
+void Trainer::write_events(const nlohmann::json& line) {
+  const double now = wall_seconds();
+  const auto scalar = [&](const std::string& tag, const nlohmann::json& value) {
+    events_.scalar(tag, optimizer_->steps(), now, value.get<float>());
+  };
+  scalar("loss/train", line.at("train_loss"));
+  for (const char* name : {"lr", "images_per_s", "data_wait"})
+    scalar(std::string("train/") + name, line.at(name));
+  if (!line.contains("val")) return;
+  scalar("loss/val", line.at("val").at("loss"));
+  for (const char* name : {"accuracy", "balanced_accuracy", "macro_f1"})
+    scalar(std::string("val/") + name, line.at("val").at(name));
+}
+
 void Trainer::finish_epoch(std::int64_t epoch) {
   train_seconds_ += epoch_seconds_;
   wait_seconds_ += epoch_wait_;
@@ -348,6 +371,7 @@ void Trainer::finish_epoch(std::int64_t epoch) {
   io::save_weights(*model_, setup_.run.last_weights(), metadata);
   if (best) io::save_weights(*model_, setup_.run.best_weights(), metadata);
   setup_.run.append_metrics(line);
+  write_events(line);
   save_state(epoch + 1, 0);
 }
 
