@@ -7,11 +7,13 @@
 
 #include "kernels/cpu/fill.h"
 #include "kernels/cpu/onednn.h"
+#include "kernels/cpu/winograd.h"
 #include "kernels/pointwise.h"
+#include "kernels/reduce.h"
 
 // Convolutions through oneDNN. Activations stay plain NHWC, in which oneDNN is as fast as in its own layouts;
 // weights go from fp32 KRSC to the layout (and dtype) that the primitive prefers in one reorder. Where oneDNN
-// has no bf16 kernel, the tensors are widened to fp32 in scratch.
+// has no bf16 kernel, the tensors are widened to fp32 in scratch. What winograd.h is faster at goes there.
 
 namespace cairn::kernels {
 namespace {
@@ -297,6 +299,7 @@ View part_scratch(const Conv2dBackwardData& a, Scratch& scratch) {
 }
 
 std::size_t workspace(const Conv2dForward& a) {
+  if (winograd::suits(a)) return winograd::workspace(a);
   const PlanPtr plan = plan_of(a);
   Scratch scratch;
   if (!*plan) {
@@ -308,6 +311,7 @@ std::size_t workspace(const Conv2dForward& a) {
 }
 
 std::size_t workspace(const Conv2dBackwardData& a) {
+  if (winograd::suits(a)) return winograd::workspace(a);
   Scratch scratch;
   if (!*plan_of(a)) {
     const Conv2dBackwardData wide = widened(a, scratch);
@@ -324,7 +328,16 @@ std::size_t workspace(const Conv2dBackwardData& a) {
   return scratch.used() + most;
 }
 
+/// dbias where the primitive does not make it: sums of dy over all but the last axis.
+Reduce column_sums(const Conv2dBackwardWeight& a) {
+  Reduce r{.op = ReduceOp::sum, .x = a.dy, .y = a.dbias, .write = a.dbias_write};
+  r.y.shape = {1, 1, 1, a.dbias.shape[0]};
+  return r;
+}
+
 std::size_t workspace(const Conv2dBackwardWeight& a) {
+  if (winograd::suits(a))
+    return std::max(winograd::workspace(a), a.dbias ? reduce.workspace(Queue(), column_sums(a)) : 0);
   const PlanPtr plan = plan_of(a);
   Scratch scratch;
   if (!*plan) {
@@ -348,6 +361,10 @@ Args with_scratch_after(Args a, const Scratch& scratch, void* base) {
 Status run(const Queue& queue, const Conv2dForward& a) {
   const Problem p = problem_of(a);
   if (p.y.numel() == 0) return {};
+  if (winograd::suits(a)) {
+    winograd::run(a);
+    return {};
+  }
   const PlanPtr plan = plan_of(a);
   Scratch scratch(a.scratch);
   if (!*plan) {
@@ -376,6 +393,10 @@ Status run(const Queue& queue, const Conv2dBackwardData& a) {
   const Problem p = problem_of(a);
   if (p.x.numel() == 0) return {};
   if (p.empty()) return a.write == Write::assign ? fill_value(queue, {a.dx, 0}) : Status();
+  if (winograd::suits(a)) {
+    winograd::run(a);
+    return {};
+  }
   const PlanPtr plan = plan_of(a);
   Scratch scratch(a.scratch);
   if (!*plan) {
@@ -412,6 +433,14 @@ Status run(const Queue& queue, const Conv2dBackwardWeight& a) {
       if (Status s = fill_value(queue, {a.dw, 0}); !s.ok()) return s;
     return a.dbias && a.dbias_write == Write::assign && a.dbias.numel() > 0 ? fill_value(queue, {a.dbias, 0})
                                                                             : Status();
+  }
+  if (winograd::suits(a)) {
+    winograd::run(a);
+    if (!a.dbias) return {};
+    Reduce sums = column_sums(a);
+    sums.scratch = a.scratch;
+    sums.scratch_bytes = a.scratch_bytes;
+    return reduce(queue, sums);
   }
   const PlanPtr plan = plan_of(a);
   Scratch scratch(a.scratch);

@@ -1,0 +1,563 @@
+#include "kernels/cpu/winograd.h"
+
+#if !defined(CAIRN_KERNELS_F64)  // fp32 only
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+
+// The matrix kernel keeps arrays of vectors, which targets of unknown vector length do not have.
+#if !defined(__x86_64__)
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128 | HWY_RVV)
+#endif
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/winograd.cpp"
+#include "kernels/cpu/simd_targets.h"
+//
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/simd.h"
+
+// y = A^T [ (G g G^T) . (B^T d B) ] A for each 4x4 tile of y, d the 6x6 tile of x under it, summed over the
+// channels: 36 matrix products, one for each element e of a tile,
+//   M[e] [tiles, K] = V[e] [tiles, C] U[e] [C, K].
+// Forward and dgrad (filter turned by 180 degrees, C and K swapped) are the same pass; each thread takes
+// blocks of tiles through all three steps while they are in its caches. wgrad is the adjoint:
+//   dg = G^T ( sum over tiles of V[e]^T (A dy A^T)[e] ) G.
+
+#ifndef CAIRN_KERNELS_CPU_WINOGRAD_SHARED
+#define CAIRN_KERNELS_CPU_WINOGRAD_SHARED
+namespace cairn::kernels::winograd {
+namespace {
+
+constexpr std::int64_t kTile = 4, kIn = 6, kElements = 36;
+constexpr std::int64_t kPanel = 64;  // columns of U that stand together: 4 vectors of 512 bits
+constexpr std::int64_t kPad = 16;  // floats between elements' matrices, against powers of two in the strides
+
+/// The tiles of an image batch: [n][th][tw] in one row.
+struct Tiles {
+  std::int64_t height, width, count;
+  explicit Tiles(const Shape& y)
+      : height((y[1] + kTile - 1) / kTile), width((y[2] + kTile - 1) / kTile), count(y[0] * height * width) {}
+};
+
+/// One pass from x [N,H,W,C] to y [N,P,Q,K] with padding; what follows the convolution is optional.
+struct Pass {
+  const float* x;
+  Shape x_shape;
+  float* y;
+  Shape y_shape;
+  std::int64_t padding_h, padding_w;
+  const float* bias = nullptr;
+  const float* residual = nullptr;
+  bool relu = false;
+  bool add = false;
+};
+
+/// Floats of one element's matrix of `rows` tiles and `columns` channels.
+std::int64_t matrix_size(std::int64_t rows, std::int64_t columns) { return rows * columns + kPad; }
+
+/// Tiles that a thread takes through the steps at once: V and M about 1 MiB, a core's L2, where that leaves
+/// enough rows to use each element of U often; no more than share the work among the threads.
+std::int64_t block_tiles(std::int64_t tiles, std::int64_t c, std::int64_t k) {
+  constexpr std::int64_t kFloats = (1 << 20) / 4;
+  const std::int64_t fits = std::max<std::int64_t>(kFloats / (kElements * (c + k)), 48);
+  const std::int64_t share = (tiles + num_threads() - 1) / num_threads();
+  return std::max<std::int64_t>(std::min(fits, share), 1);
+}
+std::int64_t block_floats(std::int64_t tiles, std::int64_t c, std::int64_t k) {
+  return kElements * (matrix_size(tiles, c) + matrix_size(tiles, k));
+}
+int block_parts(std::int64_t tiles, std::int64_t block) {
+  return parallel_parts((tiles + block - 1) / block, 1);
+}
+
+}  // namespace
+}  // namespace cairn::kernels::winograd
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace cairn::kernels::HWY_NAMESPACE {
+namespace {
+using namespace winograd;
+using D = hn::ScalableTag<float>;
+using V = hn::Vec<D>;
+
+// ---- the transforms along one axis: get(i) -> vector, put(i, vector) ----
+
+/// B^T, 6 -> 6
+template <class Get, class Put>
+HWY_INLINE void input_axis(Get&& get, Put&& put) {
+  const D d;
+  const V two = hn::Set(d, 2.0f), four = hn::Set(d, 4.0f), five = hn::Set(d, 5.0f);
+  const V d0 = get(0), d1 = get(1), d2 = get(2), d3 = get(3), d4 = get(4), d5 = get(5);
+  const V a = hn::NegMulAdd(four, d2, d4), b = hn::NegMulAdd(four, d1, d3);
+  const V e = hn::Sub(d4, d2), f = hn::Mul(two, hn::Sub(d3, d1));
+  put(0, hn::MulAdd(four, d0, hn::NegMulAdd(five, d2, d4)));
+  put(1, hn::Add(a, b));
+  put(2, hn::Sub(a, b));
+  put(3, hn::Add(e, f));
+  put(4, hn::Sub(e, f));
+  put(5, hn::MulAdd(four, d1, hn::NegMulAdd(five, d3, d5)));
+}
+
+/// A^T, 6 -> 4
+template <class Get, class Put>
+HWY_INLINE void output_axis(Get&& get, Put&& put) {
+  const D d;
+  const V m0 = get(0), m1 = get(1), m2 = get(2), m3 = get(3), m4 = get(4), m5 = get(5);
+  const V a = hn::Add(m1, m2), b = hn::Sub(m1, m2), e = hn::Add(m3, m4), f = hn::Sub(m3, m4);
+  put(0, hn::Add(m0, hn::Add(a, e)));
+  put(1, hn::MulAdd(hn::Set(d, 2.0f), f, b));
+  put(2, hn::MulAdd(hn::Set(d, 4.0f), e, a));
+  put(3, hn::Add(m5, hn::MulAdd(hn::Set(d, 8.0f), f, b)));
+}
+
+/// A, 4 -> 6
+template <class Get, class Put>
+HWY_INLINE void output_axis_adjoint(Get&& get, Put&& put) {
+  const D d;
+  const V two = hn::Set(d, 2.0f), four = hn::Set(d, 4.0f);
+  const V y0 = get(0), y1 = get(1), y2 = get(2), y3 = get(3);
+  const V a = hn::Add(y0, y2), b = hn::Add(y1, y3);
+  const V e = hn::MulAdd(four, y2, y0), f = hn::Mul(two, hn::MulAdd(four, y3, y1));
+  put(0, y0);
+  put(1, hn::Add(a, b));
+  put(2, hn::Sub(a, b));
+  put(3, hn::Add(e, f));
+  put(4, hn::Sub(e, f));
+  put(5, y3);
+}
+
+/// G, 3 -> 6
+template <class Get, class Put>
+HWY_INLINE void filter_axis(Get&& get, Put&& put) {
+  const D d;
+  const V g0 = get(0), g1 = get(1), g2 = get(2);
+  const V a = hn::Mul(hn::Set(d, -1.0f / 6), hn::Add(g0, g2)), b = hn::Mul(hn::Set(d, 1.0f / 6), g1);
+  const V e = hn::MulAdd(hn::Set(d, 1.0f / 24), g0, hn::Mul(hn::Set(d, 1.0f / 6), g2));
+  const V f = hn::Mul(hn::Set(d, 1.0f / 12), g1);
+  put(0, hn::Mul(hn::Set(d, 0.25f), g0));
+  put(1, hn::Sub(a, b));
+  put(2, hn::Add(a, b));
+  put(3, hn::Add(e, f));
+  put(4, hn::Sub(e, f));
+  put(5, g2);
+}
+
+/// G^T, 6 -> 3
+template <class Get, class Put>
+HWY_INLINE void filter_axis_adjoint(Get&& get, Put&& put) {
+  const D d;
+  const V u0 = get(0), u1 = get(1), u2 = get(2), u3 = get(3), u4 = get(4), u5 = get(5);
+  const V a = hn::Mul(hn::Set(d, -1.0f / 6), hn::Add(u1, u2)), e = hn::Add(u3, u4);
+  put(0, hn::MulAdd(hn::Set(d, 0.25f), u0, hn::MulAdd(hn::Set(d, 1.0f / 24), e, a)));
+  put(1, hn::MulAdd(hn::Set(d, 1.0f / 6), hn::Sub(u2, u1), hn::Mul(hn::Set(d, 1.0f / 12), hn::Sub(u3, u4))));
+  put(2, hn::Add(u5, hn::MulAdd(hn::Set(d, 1.0f / 6), e, a)));
+}
+
+/// Vectors between the two axes.
+constexpr std::int64_t kLane = HWY_MAX_BYTES / sizeof(float);
+struct Square {
+  HWY_ALIGN float v[kElements * kLane];
+  V get(std::int64_t i) const { return hn::Load(D(), v + i * kLane); }
+  void put(std::int64_t i, V value) { hn::Store(value, D(), v + i * kLane); }
+};
+
+// ---- tiles in and out ----
+
+/// Where the rows * columns pixels from (top, left) of image n lie; null outside the image.
+template <class T>
+void locate(T* image, const Shape& s, std::int64_t n, std::int64_t top, std::int64_t left, std::int64_t size,
+            T** pixels) {
+  for (std::int64_t i = 0; i < size; ++i)
+    for (std::int64_t j = 0; j < size; ++j) {
+      const std::int64_t h = top + i, w = left + j;
+      const bool inside = h >= 0 && w >= 0 && h < s[1] && w < s[2];
+      pixels[i * size + j] = inside ? image + ((n * s[1] + h) * s[2] + w) * s[3] : nullptr;
+    }
+}
+struct Place {
+  std::int64_t n, top, left;  // of the tile in y
+};
+Place place_of(const Tiles& tiles, std::int64_t tile) {
+  return {tile / (tiles.height * tiles.width), tile / tiles.width % tiles.height * kTile,
+          tile % tiles.width * kTile};
+}
+HWY_INLINE V pixel(const float* p, std::int64_t c) { return p ? hn::LoadU(D(), p + c) : hn::Zero(D()); }
+
+/// V[e][row] = B^T d B for the tiles from `first`; V's elements are `stride` floats apart.
+HWY_NOINLINE void transform_input(const Pass& p, const Tiles& tiles, std::int64_t first, std::int64_t count,
+                                  float* v, std::int64_t stride) {
+  const std::int64_t channels = p.x_shape[3];
+  for (std::int64_t row = 0; row < count; ++row) {
+    const Place at = place_of(tiles, first + row);
+    const float* in[kElements];
+    locate(p.x, p.x_shape, at.n, at.top - p.padding_h, at.left - p.padding_w, kIn, in);
+    for (std::int64_t c = 0; c < channels; c += lanes<float>()) {
+      Square square;
+      for (std::int64_t j = 0; j < kIn; ++j)
+        input_axis([&](std::int64_t i) HWY_ATTR { return pixel(in[i * kIn + j], c); },
+                   [&](std::int64_t i, V value) HWY_ATTR { square.put(i * kIn + j, value); });
+      float* out = v + row * channels + c;
+      for (std::int64_t i = 0; i < kIn; ++i)
+        input_axis([&](std::int64_t j) HWY_ATTR { return square.get(i * kIn + j); },
+                   [&](std::int64_t j, V value)
+                       HWY_ATTR { hn::StoreU(value, D(), out + (i * kIn + j) * stride); });
+    }
+  }
+}
+
+/// y = act(A^T m A + bias + residual), or y += it.
+HWY_NOINLINE void transform_output(const Pass& p, const Tiles& tiles, std::int64_t first, std::int64_t count,
+                                   const float* m, std::int64_t stride) {
+  const D d;
+  const std::int64_t channels = p.y_shape[3];
+  for (std::int64_t row = 0; row < count; ++row) {
+    const Place at = place_of(tiles, first + row);
+    float* out[kTile * kTile];
+    locate(p.y, p.y_shape, at.n, at.top, at.left, kTile, out);
+    for (std::int64_t c = 0; c < channels; c += lanes<float>()) {
+      Square square;
+      const float* in = m + row * channels + c;
+      for (std::int64_t j = 0; j < kIn; ++j)
+        output_axis([&](std::int64_t i) HWY_ATTR { return hn::LoadU(d, in + (i * kIn + j) * stride); },
+                    [&](std::int64_t i, V value) HWY_ATTR { square.put(i * kIn + j, value); });
+      const V bias = p.bias ? hn::LoadU(d, p.bias + c) : hn::Zero(d);
+      for (std::int64_t i = 0; i < kTile; ++i)
+        output_axis([&](std::int64_t j) HWY_ATTR { return square.get(i * kIn + j); },
+                    [&](std::int64_t j, V value) HWY_ATTR {
+                      float* y = out[i * kTile + j];
+                      if (!y) return;
+                      value = hn::Add(value, bias);
+                      if (p.residual) value = hn::Add(value, hn::LoadU(d, p.residual + (y - p.y) + c));
+                      if (p.relu) value = hn::IfThenZeroElse(hn::Lt(value, hn::Zero(d)), value);
+                      if (p.add) value = hn::Add(value, hn::LoadU(d, y + c));
+                      hn::StoreU(value, d, y + c);
+                    });
+    }
+  }
+}
+
+/// D[e][row] = A dy A^T
+HWY_NOINLINE void transform_gradient(const float* dy, const Shape& shape, const Tiles& tiles,
+                                     std::int64_t first, std::int64_t count, float* out,
+                                     std::int64_t stride) {
+  const std::int64_t channels = shape[3];
+  for (std::int64_t row = 0; row < count; ++row) {
+    const Place at = place_of(tiles, first + row);
+    const float* in[kTile * kTile];
+    locate(dy, shape, at.n, at.top, at.left, kTile, in);
+    for (std::int64_t c = 0; c < channels; c += lanes<float>()) {
+      Square square;
+      for (std::int64_t j = 0; j < kTile; ++j)
+        output_axis_adjoint([&](std::int64_t i) HWY_ATTR { return pixel(in[i * kTile + j], c); },
+                            [&](std::int64_t i, V value) HWY_ATTR { square.put(i * kIn + j, value); });
+      float* to = out + row * channels + c;
+      for (std::int64_t i = 0; i < kIn; ++i)
+        output_axis_adjoint([&](std::int64_t j) HWY_ATTR { return square.get(i * kIn + j); },
+                            [&](std::int64_t j, V value)
+                                HWY_ATTR { hn::StoreU(value, D(), to + (i * kIn + j) * stride); });
+    }
+  }
+}
+
+// ---- filters ----
+
+/// G g G^T of one vector of filters, handed to put(e, vector).
+template <class Get, class Put>
+HWY_INLINE void transform_filter(Get&& get, Put&& put) {
+  Square square;
+  for (std::int64_t s = 0; s < 3; ++s)
+    filter_axis([&](std::int64_t r) HWY_ATTR { return get(r * 3 + s); },
+                [&](std::int64_t i, V value) HWY_ATTR { square.put(i * 3 + s, value); });
+  for (std::int64_t i = 0; i < kIn; ++i)
+    filter_axis([&](std::int64_t s) HWY_ATTR { return square.get(i * 3 + s); },
+                [&](std::int64_t j, V value) HWY_ATTR { put(i * kIn + j, value); });
+}
+
+/// Where U[e] holds (depth, column): panels of kPanel columns, each [depth][columns of the panel].
+HWY_INLINE float* panel_at(float* u, std::int64_t depth_total, std::int64_t columns, std::int64_t depth,
+                           std::int64_t column) {
+  const std::int64_t panel = column / kPanel * kPanel, width = std::min(kPanel, columns - panel);
+  return u + panel * depth_total + depth * width + (column - panel);
+}
+
+/// U of the forward pass: depth c, column k; w [K,3,3,C].
+HWY_NOINLINE void forward_filters(const float* w, std::int64_t c_total, std::int64_t k_total, float* u,
+                                  std::int64_t stride) {
+  const D d;
+  const hn::RebindToSigned<D> di;
+  const auto steps = hn::Mul(hn::Iota(di, 0), hn::Set(di, static_cast<std::int32_t>(9 * c_total)));
+  parallel_for(k_total / lanes<float>(), 1, [&](std::int64_t begin, std::int64_t end, int) HWY_ATTR {
+    for (std::int64_t k = begin * lanes<float>(); k < end * lanes<float>(); k += lanes<float>())
+      for (std::int64_t c = 0; c < c_total; ++c) {
+        float* to = panel_at(u, c_total, k_total, c, k);
+        transform_filter([&](std::int64_t i)
+                             HWY_ATTR { return hn::GatherIndex(d, w + (k * 9 + i) * c_total + c, steps); },
+                         [&](std::int64_t e, V value) HWY_ATTR { hn::StoreU(value, d, to + e * stride); });
+      }
+  });
+}
+
+/// U of dgrad: depth k, column c, the filter turned.
+HWY_NOINLINE void turned_filters(const float* w, std::int64_t c_total, std::int64_t k_total, float* u,
+                                 std::int64_t stride) {
+  const D d;
+  parallel_for(k_total, 1, [&](std::int64_t begin, std::int64_t end, int) HWY_ATTR {
+    for (std::int64_t k = begin; k < end; ++k)
+      for (std::int64_t c = 0; c < c_total; c += lanes<float>()) {
+        float* to = panel_at(u, k_total, c_total, k, c);
+        transform_filter([&](std::int64_t i)
+                             HWY_ATTR { return hn::LoadU(d, w + (k * 9 + 8 - i) * c_total + c); },
+                         [&](std::int64_t e, V value) HWY_ATTR { hn::StoreU(value, d, to + e * stride); });
+      }
+  });
+}
+
+/// dw (+)= G^T du G; du[e] [K,C].
+HWY_NOINLINE void filter_gradients(const float* du, std::int64_t stride, std::int64_t c_total,
+                                   std::int64_t k_total, float* dw, bool add) {
+  const D d;
+  parallel_for(k_total, 1, [&](std::int64_t begin, std::int64_t end, int) HWY_ATTR {
+    for (std::int64_t k = begin; k < end; ++k)
+      for (std::int64_t c = 0; c < c_total; c += lanes<float>()) {
+        Square square;
+        const float* in = du + k * c_total + c;
+        for (std::int64_t j = 0; j < kIn; ++j)
+          filter_axis_adjoint([&](std::int64_t i)
+                                  HWY_ATTR { return hn::LoadU(d, in + (i * kIn + j) * stride); },
+                              [&](std::int64_t i, V value) HWY_ATTR { square.put(i * kIn + j, value); });
+        float* out = dw + k * 9 * c_total + c;
+        for (std::int64_t r = 0; r < 3; ++r)
+          filter_axis_adjoint([&](std::int64_t j) HWY_ATTR { return square.get(r * kIn + j); },
+                              [&](std::int64_t s, V value) HWY_ATTR {
+                                float* p = out + (r * 3 + s) * c_total;
+                                hn::StoreU(add ? hn::Add(value, hn::LoadU(d, p)) : value, d, p);
+                              });
+      }
+  });
+}
+
+// ---- the matrix products ----
+
+/// Rows and vectors of a block of the product in registers: 24 of 32 sums with 512 bits, 12 of 16 below.
+constexpr std::int64_t kRowsHeld = 6;
+constexpr std::int64_t kVectorsHeld = HWY_TARGET == HWY_AVX3 ? 4 : 2;
+
+struct Factors {
+  const float* a;  // (row, depth) at a[row * a_row + depth * a_depth]
+  std::int64_t a_row, a_depth;
+  const float* b;  // (depth, column) at b[depth * b_depth + column]
+  std::int64_t b_depth;
+  float* out;  // (row, column) at out[row * out_row + column]
+  std::int64_t out_row;
+  std::int64_t depth;
+};
+
+template <int kR, int kV, bool kAdd>
+HWY_INLINE void multiply_block(const Factors& f, std::int64_t row, std::int64_t column) {
+  const D d;
+  const std::int64_t n = lanes<float>();
+  V sum[kR][kV];
+  for (int i = 0; i < kR; ++i)
+    for (int j = 0; j < kV; ++j) sum[i][j] = hn::Zero(d);
+  const float* a = f.a + row * f.a_row;
+  const float* b = f.b + column;
+  for (std::int64_t l = 0; l < f.depth; ++l, a += f.a_depth, b += f.b_depth) {
+    V vb[kV];
+    for (int j = 0; j < kV; ++j) vb[j] = hn::LoadU(d, b + j * n);
+    for (int i = 0; i < kR; ++i) {
+      const V va = hn::Set(d, a[i * f.a_row]);
+      for (int j = 0; j < kV; ++j) sum[i][j] = hn::MulAdd(va, vb[j], sum[i][j]);
+    }
+  }
+  for (int i = 0; i < kR; ++i)
+    for (int j = 0; j < kV; ++j) {
+      float* p = f.out + (row + i) * f.out_row + column + j * n;
+      hn::StoreU(kAdd ? hn::Add(hn::LoadU(d, p), sum[i][j]) : sum[i][j], d, p);
+    }
+}
+
+template <int kV, bool kAdd>
+HWY_NOINLINE void multiply_rows(const Factors& f, std::int64_t rows, std::int64_t column) {
+  std::int64_t row = 0;
+  for (; row + kRowsHeld <= rows; row += kRowsHeld) multiply_block<kRowsHeld, kV, kAdd>(f, row, column);
+  for (; row + 2 <= rows; row += 2) multiply_block<2, kV, kAdd>(f, row, column);
+  for (; row < rows; ++row) multiply_block<1, kV, kAdd>(f, row, column);
+}
+
+/// out (+)= a b for `columns` columns, a multiple of the vector.
+template <bool kAdd>
+HWY_INLINE void multiply(const Factors& f, std::int64_t rows, std::int64_t columns) {
+  const std::int64_t n = lanes<float>();
+  std::int64_t column = 0;
+  for (; column + kVectorsHeld * n <= columns; column += kVectorsHeld * n)
+    multiply_rows<kVectorsHeld, kAdd>(f, rows, column);
+  for (; column < columns; column += n) multiply_rows<1, kAdd>(f, rows, column);
+}
+
+// ---- passes ----
+
+/// x to y with the transformed filters u, elements u_stride floats apart; v_and_m: block_floats() a thread.
+void convolve(const Pass& p, const float* u, std::int64_t u_stride, float* v_and_m) {
+  const Tiles tiles(p.y_shape);
+  const std::int64_t c = p.x_shape[3], k = p.y_shape[3], block = block_tiles(tiles.count, c, k);
+  parallel_for((tiles.count + block - 1) / block, 1, [&](std::int64_t begin, std::int64_t end, int part) {
+    float* v = v_and_m + part * block_floats(block, c, k);
+    const std::int64_t v_stride = matrix_size(block, c), m_stride = matrix_size(block, k);
+    float* m = v + kElements * v_stride;
+    for (std::int64_t b = begin; b < end; ++b) {
+      const std::int64_t first = b * block, count = std::min(block, tiles.count - first);
+      transform_input(p, tiles, first, count, v, v_stride);
+      for (std::int64_t e = 0; e < kElements; ++e)
+        for (std::int64_t column = 0; column < k; column += kPanel) {
+          const std::int64_t width = std::min(kPanel, k - column);
+          multiply<false>(
+              {v + e * v_stride, c, 1, u + e * u_stride + column * c, width, m + e * m_stride + column, k, c},
+              count, width);
+        }
+      transform_output(p, tiles, first, count, m, m_stride);
+    }
+  });
+}
+
+void forward(const Pass& p, const float* w, float* scratch) {
+  const std::int64_t c = p.x_shape[3], k = p.y_shape[3], stride = matrix_size(c, k);
+  forward_filters(w, c, k, scratch, stride);
+  convolve(p, scratch, stride, scratch + kElements * stride);
+}
+
+void backward_data(const Pass& p, const float* w, float* scratch) {
+  const std::int64_t k = p.x_shape[3], c = p.y_shape[3], stride = matrix_size(c, k);
+  turned_filters(w, c, k, scratch, stride);
+  convolve(p, scratch, stride, scratch + kElements * stride);
+}
+
+void backward_weight(const Pass& p, const float* dy, float* dw, bool add, std::int64_t block,
+                     float* scratch) {
+  constexpr std::int64_t kRowBlock =
+      48;  // filters a task: enough tasks for every thread, 8 register blocks each
+  const Tiles tiles(p.y_shape);
+  const std::int64_t c = p.x_shape[3], k = p.y_shape[3];
+  const std::int64_t stride = matrix_size(k, c), v_stride = matrix_size(block, c),
+                     d_stride = matrix_size(block, k);
+  float* v = scratch + kElements * stride;
+  float* g = v + kElements * v_stride;
+  const std::int64_t row_blocks = (k + kRowBlock - 1) / kRowBlock;
+  for (std::int64_t first = 0; first < tiles.count; first += block) {
+    const std::int64_t count = std::min(block, tiles.count - first);
+    parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end, int) {
+      transform_input(p, tiles, first + begin, end - begin, v + begin * c, v_stride);
+      transform_gradient(dy, p.y_shape, tiles, first + begin, end - begin, g + begin * k, d_stride);
+    });
+    parallel_for(kElements * row_blocks, 1, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t task = begin; task < end; ++task) {
+        const std::int64_t e = task / row_blocks, row = task % row_blocks * kRowBlock;
+        const Factors f{g + e * d_stride + row,         1, k,    v + e * v_stride, c,
+                        scratch + e * stride + row * c, c, count};
+        const std::int64_t rows = std::min(kRowBlock, k - row);
+        if (first == 0)
+          multiply<false>(f, rows, c);
+        else
+          multiply<true>(f, rows, c);
+      }
+    });
+  }
+  filter_gradients(scratch, stride, c, k, dw, add);
+}
+
+}  // namespace
+}  // namespace cairn::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace cairn::kernels {
+namespace {
+HWY_EXPORT(forward);
+HWY_EXPORT(backward_data);
+HWY_EXPORT(backward_weight);
+}  // namespace
+namespace winograd {
+namespace {
+
+constinit std::atomic<bool> is_enabled{true};
+
+bool serves(DType t, const Shape& w, const Conv2dGeometry& g) {
+  return t == DType::f32 && w[1] == 3 && w[2] == 3 && g.stride_h == 1 && g.stride_w == 1 &&
+         g.dilation_h == 1 && g.dilation_w == 1 && g.groups == 1 && g.padding_h <= 2 && g.padding_w <= 2 &&
+         w[0] % 16 == 0 && w[3] % 16 == 0;
+}
+
+bool pays(const Shape&, const Shape& y) { return Tiles(y).count >= 64; }
+
+std::size_t pass_workspace(const Shape& y, std::int64_t c, std::int64_t k) {
+  const std::int64_t tiles = Tiles(y).count, block = block_tiles(tiles, c, k);
+  return static_cast<std::size_t>(kElements * matrix_size(c, k) +
+                                  block_parts(tiles, block) * block_floats(block, c, k)) *
+         sizeof(float);
+}
+
+/// Tiles whose transforms stand together in wgrad: 8 MiB a thread's share of L2 and L3.
+std::int64_t gradient_block(std::int64_t tiles, std::int64_t c, std::int64_t k) {
+  constexpr std::int64_t kFloats = (8 << 20) / 4;
+  return std::clamp<std::int64_t>(kFloats / (kElements * (c + k)), 64, std::max<std::int64_t>(tiles, 64));
+}
+
+}  // namespace
+
+void set_enabled(bool on) { is_enabled = on; }
+bool enabled() { return is_enabled; }
+
+bool suits(const Conv2dForward& a) {
+  return enabled() && serves(a.dtype(), a.w.shape, a.geometry) && pays(a.w.shape, a.y.shape);
+}
+bool suits(const Conv2dBackwardData& a) {
+  return enabled() && serves(a.dtype(), a.w.shape, a.geometry) && pays(a.w.shape, a.dx.shape);
+}
+bool suits(const Conv2dBackwardWeight& a) {
+  return enabled() && serves(a.dtype(), a.dw.shape, a.geometry) && pays(a.dw.shape, a.dy.shape);
+}
+
+std::size_t workspace(const Conv2dForward& a) {
+  return pass_workspace(a.y.shape, a.x.shape[3], a.y.shape[3]);
+}
+std::size_t workspace(const Conv2dBackwardData& a) {
+  return pass_workspace(a.dx.shape, a.dy.shape[3], a.dx.shape[3]);
+}
+std::size_t workspace(const Conv2dBackwardWeight& a) {
+  const std::int64_t c = a.x.shape[3], k = a.dy.shape[3],
+                     block = gradient_block(Tiles(a.dy.shape).count, c, k);
+  return static_cast<std::size_t>(kElements * matrix_size(k, c) + block_floats(block, c, k)) * sizeof(float);
+}
+
+void run(const Conv2dForward& a) {
+  const Pass p{a.x.as<float>(),
+               a.x.shape,
+               a.y.as<float>(),
+               a.y.shape,
+               a.geometry.padding_h,
+               a.geometry.padding_w,
+               a.bias.as<float>(),
+               a.residual.as<float>(),
+               a.activation == Activation::relu,
+               false};
+  HWY_DYNAMIC_DISPATCH(forward)(p, a.w.as<float>(), static_cast<float*>(a.scratch));
+}
+void run(const Conv2dBackwardData& a) {
+  Pass p{a.dy.as<float>(),        a.dy.shape, a.dx.as<float>(), a.dx.shape, 2 - a.geometry.padding_h,
+         2 - a.geometry.padding_w};
+  p.add = a.write == Write::add;
+  HWY_DYNAMIC_DISPATCH(backward_data)(p, a.w.as<float>(), static_cast<float*>(a.scratch));
+}
+void run(const Conv2dBackwardWeight& a) {
+  const Pass p{a.x.as<float>(), a.x.shape, nullptr, a.dy.shape, a.geometry.padding_h, a.geometry.padding_w};
+  const std::int64_t block = gradient_block(Tiles(a.dy.shape).count, a.x.shape[3], a.dy.shape[3]);
+  HWY_DYNAMIC_DISPATCH(backward_weight)
+  (p, a.dy.as<float>(), a.dw.as<float>(), a.write == Write::add, block, static_cast<float*>(a.scratch));
+}
+
+}  // namespace winograd
+}  // namespace cairn::kernels
+#endif
+
+#endif  // CAIRN_KERNELS_F64
