@@ -27,6 +27,8 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& help) {  // --help, --version
     return app.exit(help);
   } catch (const CLI::ParseError& error) {
+    if (app.get_subcommands().empty() && argc > 1 && argv[1][0] != '-')
+      return fail(kWrongUse, "there is no command '" + std::string(argv[1]) + "'; see cairn --help");
     std::string command = "cairn";
     for (const CLI::App* sub : app.get_subcommands()) command += " " + sub->get_name();
     return fail(kWrongUse, std::string(error.what()) + "; see " + command + " --help");

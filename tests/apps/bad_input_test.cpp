@@ -90,6 +90,7 @@ TEST_F(BadInput, PngOf600Megapixels) { expect_damaged_is_left_out("bomb.png", ma
 
 TEST_F(BadInput, NoImageOfAClassCanBeRead) {
   folder_.write("data/broken/a.png", "no");
+  folder_.write("data/broken/b.png", "neither");
   expect_error(train(), 2, "broken");
 }
 

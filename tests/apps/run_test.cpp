@@ -208,11 +208,11 @@ class Resume : public Run, public testing::WithParamInterface<int> {};
 
 TEST_P(Resume, EndsWithTheBitsOfARunNeverInterrupted) {
   const std::string more =
-      " --epochs 30 --patience 0 --log-every-steps 1 --checkpoint-every-steps 5 --workers 2";
+      " --epochs 6 --patience 0 --log-every-steps 1 --checkpoint-every-steps 5 --workers 2";
   train("whole", more);
   const std::string options =
       "train --data " + folder_.path("data") + " --out " + folder_.path("cut") + kShort;
-  const int status = interrupt_after(options + more, folder_.path("cut/metrics.jsonl"), 40, GetParam());
+  const int status = interrupt_after(options + more, folder_.path("cut/metrics.jsonl"), 18, GetParam());
   if (GetParam() == SIGTERM) {
     ASSERT_TRUE(WIFEXITED(status));
     EXPECT_EQ(WEXITSTATUS(status), 1);
