@@ -168,7 +168,7 @@ __global__ void local_arrays(const Word* in, Word* out) {
 }
 __constant__ Word constant_words[4];
 __global__ void constant_memory(const Word*, Word* out) {
-  out[threadIdx.x] = constant_words[threadIdx.x % 4];
+  out[blockIdx.x * blockDim.x + threadIdx.x] = constant_words[threadIdx.x % 4];
 }
 
 // out[0..]: 8 results; out[8 + i]: what the i-th thread's atomicAdd returned.

@@ -237,7 +237,7 @@ TEST_P(Conformance, LocalArraysAreTheThreadsOwn) {
 }
 TEST_P(Conformance, ConstantMemory) {
   ASSERT_EQ(set_constant({5, 6, 7, 8}), cudaSuccess);
-  EXPECT_EQ(run("constant_memory", 2, 8, {0}, Words(8)), (Words{5, 6, 7, 8, 5, 6, 7, 8}));
+  EXPECT_EQ(run("constant_memory", 2, 4, {0}, Words(8)), (Words{5, 6, 7, 8, 5, 6, 7, 8}));
 }
 
 // Extensions, "Atomic Functions": each returns the old value.
