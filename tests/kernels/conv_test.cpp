@@ -1,6 +1,7 @@
 #include "kernels/conv.h"
 
 #include "kernels/cpu/conv_plain.h"
+#include "kernels/cpu/winograd.h"
 #include "tests/kernels/conv_oracle.h"
 
 namespace cairn::kernels {
@@ -32,6 +33,8 @@ const std::vector<ConvCase>& cases() {
 
 class ConvTest : public ::testing::TestWithParam<std::tuple<std::size_t, DType>> {
  protected:
+  void SetUp() override { winograd::set_enabled(false); }  // winograd_test's part
+  void TearDown() override { winograd::set_enabled(true); }
   const ConvCase& c = cases()[std::get<0>(GetParam())];
   DType dtype = std::get<1>(GetParam());
   std::vector<double> x = random_values(dtype, c.x, 1), w = random_values(DType::f32, c.w, 2),

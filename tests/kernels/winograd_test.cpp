@@ -10,14 +10,13 @@ const std::vector<ConvCase>& cases() {
       {{2, 30, 33, 32}, {48, 3, 3, 32}, {1, 1, 1, 1, 1, 1, 1}},  // 3 x 9 pixels outside the image a tile row
       {{1, 36, 34, 16}, {80, 3, 3, 16}, {1, 1, 0, 0, 1, 1, 1}},  // a whole panel of filters and a part
       {{3, 17, 18, 48}, {16, 3, 3, 48}, {1, 1, 2, 1, 1, 1, 1}},
-      {{70, 1, 2, 16}, {16, 3, 3, 16}, {1, 1, 1, 1, 1, 1, 1}},
+      {{24, 3, 6, 16}, {16, 3, 3, 16}, {1, 1, 1, 1, 1, 1, 1}},
   };
   return all;
 }
 
-/// The transforms multiply by up to 8 and cancel: Lavin & Gray's F(4x4, 3x3) errs up to about ten times as
-/// much as direct convolution.
-constexpr double kAmplification = 10;
+/// The transforms cancel: F(4x4, 3x3) at these points errs two to three times as much as direct convolution.
+constexpr double kAmplification = 4;
 
 double tolerance(double want, double norm, double length) {
   return kAmplification * sum_tolerance(DType::f32, want, norm, length);
@@ -61,7 +60,8 @@ TEST_P(WinogradTest, Forward) {
         error += std::pow(y.at(static_cast<std::int64_t>(i)) - want[i], 2);
         size += want[i] * want[i];
       }
-      EXPECT_LT(std::sqrt(error / size), 2e-6) << c.name();  // measured: 4e-7 to 8e-7
+      EXPECT_LT(std::sqrt(error / size), 2e-6)
+          << c.name();  // measured at ResNet-18's shapes: 6e-7 to 1.6e-6, direct 3e-7 to 7e-7
     }
   }
 }
