@@ -1,7 +1,9 @@
 // Pillow's Resample.c for 8-bit RGB. With the triangle filter f(t) = max(0, 1 - |t|), scale s = box / out and
 // width r = max(s, 1), output i is centred at c = box0 + (i + 0.5) s and weighs source pixel x by
 // f((x + 0.5 - c) / r), normalised to sum 1 and rounded to 22 bits after the point. Each pass is
-// (sum of weight * pixel + 2^21) >> 22, cut off at 255; rows first.
+// (sum of weight * pixel + 2^21) >> 22, cut off at 255. Since Pillow 13 the vertical pass is the first where
+// the height shrinks by more than twice as many pixels as the width (which differs by a level here and
+// there).
 //
 // The sums are exact in 32-bit integers, so any order gives Pillow's bits. A weight (0 to 2^22) is cut into
 // its high and its low 11 bits, so that the 16-bit multiply-add of pairs serves both.
@@ -69,9 +71,9 @@ HWY_INLINE V8 load_blocks(const uint8_t* const* rows, size_t offset) {
 #endif
 }
 
-/// Resizes kBlocks rows along x: rows[b] -> out[b], 3 * axis.count bytes and one more that is scratch. Reads
-/// up to kRowSlack bytes behind a row's last pixel.
-void resize_rows(const uint8_t* const* rows, const HorizontalAxis& axis, uint8_t* const* out) {
+/// Resizes kBlocks rows along x: rows[b] -> out[b], 3 * axis.count bytes. Reads up to kRowSlack bytes behind
+/// a row's last pixel.
+void resize_block_of_rows(const uint8_t* const* rows, const HorizontalAxis& axis, uint8_t* const* out) {
   const D8 d8;
   const D32 d32;
   // Pixels 0 and 1 (2 and 3) of a block's 16 bytes as 16-bit pairs of each channel; bit 7 set gives 0.
@@ -96,19 +98,59 @@ void resize_rows(const uint8_t* const* rows, const HorizontalAxis& axis, uint8_t
     }
     hn::StoreU(hn::DemoteTo(hn::Rebind<uint8_t, D32>(), finish(high, low)), hn::Rebind<uint8_t, D32>(),
                pixels);
-    for (int b = 0; b < kBlocks; ++b) std::memcpy(out[b] + 3 * x, pixels + 4 * b, 4);
+    // A fourth byte is cheaper to write than to leave: the next pixel overwrites it, but for the last.
+    const bool last = x + 1 == axis.count;
+    for (int b = 0; b < kBlocks; ++b) {
+      if (last) {
+        std::memcpy(out[b] + 3 * x, pixels + 4 * b, 3);
+      } else {
+        std::memcpy(out[b] + 3 * x, pixels + 4 * b, 4);
+      }
+    }
   }
 }
 
-/// Bytes [begin, begin + one vector) of one output row from rows that lie stride bytes apart.
-HWY_INLINE V8 resize_column(const uint8_t* src, size_t stride, const int32_t* weights, int pairs) {
+/// Resizes all rows of src, [rows, width, 3] -> dst, [rows, axis.count, 3].
+void resize_rows(const uint8_t* src, int rows, int width, const HorizontalAxis& axis, uint8_t* dst) {
+  const size_t stride = size_t{3} * width, out_stride = size_t{3} * axis.count,
+               copy_stride = stride + kRowSlack;
+  const uint8_t* const end = src + stride * static_cast<size_t>(rows);
+  std::unique_ptr<uint8_t[]> copies;  // of the rows whose last group reads beyond the image
+  for (int y = 0; y < rows; y += kBlocks) {
+    const uint8_t* in[kBlocks];
+    uint8_t* out[kBlocks];
+    for (int b = 0; b < kBlocks; ++b) {
+      const auto row = static_cast<size_t>(std::min(y + b, rows - 1));  // the last again, rather than none
+      in[b] = src + stride * row;
+      out[b] = dst + out_stride * row;
+      if (static_cast<size_t>(end - in[b]) < copy_stride) {
+        if (!copies) copies = std::make_unique<uint8_t[]>(copy_stride * kBlocks);
+        std::memcpy(copies.get() + copy_stride * b, in[b], stride);
+        in[b] = copies.get() + copy_stride * b;
+      }
+    }
+    resize_block_of_rows(in, axis, out);
+  }
+}
+
+/// A whole vector, or, where there are fewer bytes, these and zeros.
+HWY_INLINE V8 load_bytes(const uint8_t* p, int n) {
+  const D8 d8;
+  if (n >= static_cast<int>(hn::Lanes(d8))) return hn::LoadU(d8, p);
+  HWY_ALIGN uint8_t bytes[HWY_MAX_BYTES] = {};
+  std::memcpy(bytes, p, static_cast<size_t>(n));
+  return hn::Load(d8, bytes);
+}
+
+/// n bytes (at most a vector) of one output row, from `taps` rows that lie stride bytes apart.
+HWY_INLINE V8 resize_column(const uint8_t* src, size_t stride, const int32_t* weights, int taps, int n) {
   const D8 d8;
   const D32 d32;
   const V8 zero = hn::Zero(d8);
   V32 high[4] = {hn::Zero(d32), hn::Zero(d32), hn::Zero(d32), hn::Zero(d32)};
   V32 low[4] = {hn::Zero(d32), hn::Zero(d32), hn::Zero(d32), hn::Zero(d32)};
-  for (int p = 0; p < pairs; ++p, src += 2 * stride, weights += 2) {
-    const V8 a = hn::LoadU(d8, src), b = hn::LoadU(d8, src + stride);
+  for (; taps > 0; taps -= 2, src += 2 * stride, weights += 2) {
+    const V8 a = load_bytes(src, n), b = taps > 1 ? load_bytes(src + stride, n) : zero;
     const V8 lower = hn::InterleaveLower(d8, a, b), upper = hn::InterleaveUpper(d8, a, b);
     const V8 samples[4] = {hn::InterleaveLower(d8, lower, zero), hn::InterleaveUpper(d8, lower, zero),
                            hn::InterleaveLower(d8, upper, zero), hn::InterleaveUpper(d8, upper, zero)};
@@ -127,57 +169,42 @@ HWY_INLINE V8 resize_column(const uint8_t* src, size_t stride, const int32_t* we
   return hn::TableLookupBytes(hn::BitCast(d8, bytes), hn::LoadDup128(d8, kTranspose));
 }
 
-/// Resizes along y: rows of n bytes, stride apart (at least n rounded up to kVectorSlack), the first being
-/// source row first_row; one more row than the source's last is read, with weight 0.
-void resize_columns(const uint8_t* src, size_t stride, int first_row, const VerticalAxis& axis, int n,
-                    uint8_t* dst) {
+/// Resizes along y: src, whose first row is source row first_row, to dst, [axis.count, n] bytes.
+void resize_columns(const uint8_t* src, int first_row, const VerticalAxis& axis, size_t n, uint8_t* dst) {
   const D8 d8;
-  const int lanes = static_cast<int>(hn::Lanes(d8));
-  HWY_ALIGN uint8_t tail[HWY_MAX_BYTES];
+  const size_t lanes = hn::Lanes(d8);
+  HWY_ALIGN uint8_t few[HWY_MAX_BYTES];
   for (int y = 0; y < axis.count; ++y, dst += n) {
-    const uint8_t* rows = src + stride * (axis.first[y] - first_row);
+    const uint8_t* rows = src + n * static_cast<size_t>(axis.first[y] - first_row);
     const int32_t* weights = axis.weights.data() + size_t{2} * axis.pair_begin[y];
-    const int pairs = axis.pair_begin[y + 1] - axis.pair_begin[y];
-    int i = 0;
-    for (; i + lanes <= n; i += lanes)
-      hn::StoreU(resize_column(rows + i, stride, weights, pairs), d8, dst + i);
-    if (i < n) {
-      hn::Store(resize_column(rows + i, stride, weights, pairs), d8, tail);
-      std::memcpy(dst + i, tail, static_cast<size_t>(n - i));
+    const auto column = [&](size_t i) HWY_ATTR {
+      return resize_column(rows + i, n, weights, axis.taps[y], static_cast<int>(lanes));
+    };
+    if (n < lanes) {
+      hn::Store(resize_column(rows, n, weights, axis.taps[y], static_cast<int>(n)), d8, few);
+      std::memcpy(dst, few, n);
+      continue;
     }
+    size_t i = 0;
+    for (; i + lanes <= n; i += lanes) hn::StoreU(column(i), d8, dst + i);
+    if (i < n) hn::StoreU(column(n - lanes), d8, dst + n - lanes);  // overlaps what is there already
   }
 }
 
-/// Both passes over the source rows that the result needs.
+/// Both passes, over the source rows that the result needs.
 void resize_window(const ResizePlan& plan, uint8_t* dst) {
   const int first_row = plan.vertical.first.front(), rows = plan.vertical.last_row + 1 - first_row;
-  const size_t source_stride = size_t{3} * plan.source_width, n = size_t{3} * plan.horizontal.count;
-  const size_t stride = (n + 1 + kVectorSlack - 1) / kVectorSlack * kVectorSlack;
-  const size_t used = stride * static_cast<size_t>(rows);
-  // A row more (an odd number of taps reads a pair's second row) and room for rows of the last group.
-  const auto buffer = std::make_unique_for_overwrite<uint8_t[]>(used + stride * kBlocks);
-  std::memset(buffer.get() + used, 0, stride * kBlocks);
-
-  // Rows whose last group reads beyond the image are copied to where it may.
-  const uint8_t* const image_end = plan.source + source_stride * static_cast<size_t>(plan.source_height);
-  std::unique_ptr<uint8_t[]> copies;
-  for (int y = 0; y < rows; y += kBlocks) {
-    const uint8_t* in[kBlocks];
-    uint8_t* out[kBlocks];
-    for (int b = 0; b < kBlocks; ++b) {
-      const int row = std::min(y + b, rows - 1);
-      in[b] = plan.source + source_stride * static_cast<size_t>(first_row + row);
-      out[b] = buffer.get() + stride * static_cast<size_t>(y + b);
-      if (static_cast<size_t>(image_end - in[b]) < source_stride + kRowSlack) {
-        const size_t copy_stride = source_stride + kRowSlack;
-        if (!copies) copies = std::make_unique<uint8_t[]>(copy_stride * kBlocks);
-        std::memcpy(copies.get() + copy_stride * b, in[b], source_stride);
-        in[b] = copies.get() + copy_stride * b;
-      }
-    }
-    resize_rows(in, plan.horizontal, out);
+  const size_t source_stride = size_t{3} * plan.source_width, stride = size_t{3} * plan.horizontal.count;
+  const uint8_t* const src = plan.source + source_stride * static_cast<size_t>(first_row);
+  if (plan.vertical_first) {
+    const auto between = std::make_unique_for_overwrite<uint8_t[]>(source_stride * plan.vertical.count);
+    resize_columns(src, first_row, plan.vertical, source_stride, between.get());
+    resize_rows(between.get(), plan.vertical.count, plan.source_width, plan.horizontal, dst);
+  } else {
+    const auto between = std::make_unique_for_overwrite<uint8_t[]>(stride * static_cast<size_t>(rows));
+    resize_rows(src, rows, plan.source_width, plan.horizontal, between.get());
+    resize_columns(between.get(), first_row, plan.vertical, stride, dst);
   }
-  resize_columns(buffer.get(), stride, first_row, plan.vertical, static_cast<int>(n), dst);
 }
 
 }  // namespace
@@ -191,7 +218,8 @@ namespace {
 HWY_EXPORT(resize_window);
 
 void run(const uint8_t* src, int sw, int sh, const AxisWindow& x, const AxisWindow& y, uint8_t* dst) {
-  const ResizePlan plan{src, sw, sh, horizontal_axis(sw, x), vertical_axis(sh, y)};
+  const bool vertical_first = y.size < sh && 2 * (int64_t{sw} - x.size) < int64_t{sh} - y.size;
+  const ResizePlan plan{src, sw, vertical_first, horizontal_axis(sw, x), vertical_axis(sh, y)};
   HWY_DYNAMIC_DISPATCH(resize_window)(plan, dst);
 }
 

@@ -56,11 +56,12 @@ HorizontalAxis horizontal_axis(int in_size, const AxisWindow& window) {
 }
 
 VerticalAxis vertical_axis(int in_size, const AxisWindow& window) {
-  VerticalAxis axis{window.count, 0, {}, {0}, {}};
+  VerticalAxis axis{window.count, 0, {}, {}, {0}, {}};
   std::vector<double> exact;
   std::vector<int32_t> w;
   for (int i = 0; i < window.count; ++i) {
     axis.first.push_back(make_weights(in_size, window, window.begin + i, exact, w));
+    axis.taps.push_back(static_cast<int>(w.size()));
     axis.last_row = std::max(axis.last_row, axis.first.back() + static_cast<int>(w.size()) - 1);
     w.resize((w.size() + 1) / 2 * 2);
     for (size_t t = 0; t < w.size(); t += 2) {

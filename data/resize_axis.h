@@ -9,7 +9,6 @@ namespace cairn::data {
 
 constexpr int kWeightBits = 22;           // Pillow's PRECISION_BITS: 32 - 8 bits of a pixel - 2 spare
 constexpr int kLowBits = 11;              // of a weight's two halves
-constexpr size_t kVectorSlack = 64;       // bytes of the widest vector
 constexpr size_t kRowSlack = 3 * 3 + 16;  // bytes read behind a row: three taps of weight 0, a whole load
 
 /// Outputs [begin, begin + count) of the resize of box0..box1 to `size`.
@@ -33,13 +32,15 @@ struct VerticalAxis {
   int count = 0;
   int last_row = 0;              // the last source row that any output needs
   std::vector<int> first;        // [count] first source row
+  std::vector<int> taps;         // [count] source rows
   std::vector<int> pair_begin;   // [count + 1] into weights, in pairs
   std::vector<int32_t> weights;  // [pairs, 2]
 };
 
 struct ResizePlan {
   const uint8_t* source;  // [source_height, source_width, 3]
-  int source_width, source_height;
+  int source_width;
+  bool vertical_first;
   HorizontalAxis horizontal;
   VerticalAxis vertical;
 };

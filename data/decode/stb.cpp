@@ -42,9 +42,15 @@ namespace {
 
 /// Feeds stb_image, which takes the missing end of a file for zeros, and notes that it wanted more.
 struct Feed {
+  explicit Feed(Bytes file) : bytes(file) { stbi__start_callbacks(&context, &kCallbacks, this); }
+  Feed(const Feed&) = delete;
+  Feed& operator=(const Feed&) = delete;
+
+  static stbi_io_callbacks kCallbacks;  // only read; stb_image asks for it without const
   Bytes bytes;
   size_t position = 0;
   bool ran_out = false;
+  stbi__context context;
 
   static int read(void* user, char* data, int size) {
     Feed& feed = *static_cast<Feed*>(user);
@@ -52,8 +58,10 @@ struct Feed {
     const size_t got = std::min(wanted, feed.bytes.size() - feed.position);
     if (got > 0) std::memcpy(data, feed.bytes.data() + feed.position, got);
     feed.position += got;
-    // The buffer's refill may ask for more than the picture needs: only nothing at all is too little.
-    feed.ran_out = feed.ran_out || (got == 0 && wanted > 0);
+    // A refill of the buffer asks for more than the picture may need: only nothing at all is too little
+    // there.
+    const bool refill = data == reinterpret_cast<const char*>(feed.context.buffer_start);
+    feed.ran_out = feed.ran_out || (refill ? got == 0 : got < wanted);
     return static_cast<int>(got);
   }
   static void skip(void* user, int size) {
@@ -71,7 +79,7 @@ struct Feed {
     return feed.position >= feed.bytes.size();
   }
 };
-constexpr stbi_io_callbacks kCallbacks = {Feed::read, Feed::skip, Feed::eof};
+stbi_io_callbacks Feed::kCallbacks = {Feed::read, Feed::skip, Feed::eof};
 
 constexpr size_t kHeaderBytes = size_t{1} << 20;  // for what is read before the size is known
 
@@ -81,9 +89,9 @@ struct Header {
 
 Header read_header(Bytes bytes, ImageFormat format) {
   allowed_bytes = kHeaderBytes;
-  Feed feed{bytes};
+  Feed feed(bytes);
   Header header{};
-  if (!stbi_info_from_callbacks(&kCallbacks, &feed, &header.width, &header.height, &header.channels)) {
+  if (!stbi__info_main(&feed.context, &header.width, &header.height, &header.channels)) {
     throw Refusal{feed.ran_out ? std::string("truncated ") + to_string(format)
                                : std::string("damaged ") + to_string(format) + " header (" +
                                      (stbi_failure_reason() ? stbi_failure_reason() : "unknown") + ")"};
@@ -122,10 +130,11 @@ Decoded decode_stb(Bytes bytes, ImageFormat format, const DecodeOptions& options
   const int channels = alpha ? 4 : 3;
   const int64_t pixels = int64_t{header.width} * header.height;
   allowed_bytes = kHeaderBytes + static_cast<size_t>(8 * pixels);
-  Feed feed{bytes};
+  Feed feed(bytes);
   int width = 0, height = 0, stored_channels = 0;
   const std::unique_ptr<stbi_uc, decltype(&std::free)> samples(
-      stbi_load_from_callbacks(&kCallbacks, &feed, &width, &height, &stored_channels, channels), &std::free);
+      stbi__load_and_postprocess_8bit(&feed.context, &width, &height, &stored_channels, channels),
+      &std::free);
   if (feed.ran_out) throw Refusal{std::string("truncated ") + to_string(format)};
   if (!samples) {
     throw Refusal{std::string("damaged ") + to_string(format) + " (" +
