@@ -218,6 +218,15 @@ void Worker::yield() {
   park();
 }
 
+Report Worker::report_of(const Thread& thread, Defect defect, std::string place, std::string message) const {
+  return {.defect = defect,
+          .kernel = grid->name,
+          .location = std::move(place),
+          .block = dim3(block_index.x, block_index.y, block_index.z),
+          .thread = dim3(thread.index.x, thread.index.y, thread.index.z),
+          .message = std::move(message)};
+}
+
 int Worker::barrier(BarrierVote vote, int predicate, const Where& where) {
   if (arrived_ == 0) {
     barrier_where_ = where;
@@ -251,11 +260,11 @@ void Worker::try_complete_barrier() {
   const auto all = static_cast<std::uint32_t>(threads.size());
   if (arrived_ == 0 || arrived_ != all - finished_) return;
   if (finished_ > abandoned_) {
-    add_report({.defect = Defect::divergent_barrier,
-                .location = text_of(barrier_where_),
-                .message = std::to_string(finished_) + " of the block's " + std::to_string(all) +
-                           " threads returned before the __syncthreads() at " + text_of(barrier_where_) +
-                           " that the others wait at"});
+    const auto waiting = std::find_if(threads.begin(), threads.end(),
+                                      [](const Thread& t) { return t.state == ThreadState::at_barrier; });
+    add_report(report_of(*waiting, Defect::divergent_barrier, text_of(barrier_where_),
+                         std::to_string(finished_) + " of the block's " + std::to_string(all) +
+                             " threads returned before the __syncthreads() that the others wait at"));
   }
   result_count_ = votes_;
   result_arrived_ = arrived_;

@@ -199,14 +199,12 @@ void Worker::resolve_deadlock() {
     const unsigned missing = m->mask & warp.exists & ~warp.done & ~m->arrived;
     const Thread& waiting = threads[first + static_cast<unsigned>(std::countr_zero(m->arrived))];
     const Thread& absent = threads[first + static_cast<unsigned>(std::countr_zero(missing))];
-    add_report({.defect = Defect::warp_mask,
-                .location = text_of(waiting.where),
-                .other = text_of(absent.where),
-                .block = dim3(block_index.x, block_index.y, block_index.z),
-                .thread = dim3(waiting.index.x, waiting.index.y, waiting.index.z),
-                .message = "lanes " + lanes_text(m->arrived) + " wait at " + text_of(waiting.where) +
-                           " for lanes " + lanes_text(missing) + " of their mask, which wait at " +
-                           text_of(absent.where) + ": a device would hang"});
+    Report report =
+        report_of(waiting, Defect::warp_mask, text_of(waiting.where),
+                  "lanes " + lanes_text(m->arrived) + " wait for lanes " + lanes_text(missing) +
+                      " of their mask, which wait at " + text_of(absent.where) + ": a device would hang");
+    report.other = text_of(absent.where);
+    add_report(std::move(report));
     complete(warp, m);
     return;
   }

@@ -103,6 +103,8 @@ class Worker {
   void finish(Thread* thread);
   void make_ready(Thread* thread);
   void try_complete_barrier();
+  /// Of a thread that waits while no thread runs.
+  Report report_of(const Thread& thread, Defect defect, std::string place, std::string message) const;
   void complete(Warp& warp, WarpMeeting* meeting);
   void recheck_meetings(unsigned warp);
   void resolve_deadlock();
