@@ -41,10 +41,14 @@ data::ResizeMode parse_resize(const std::string& name) {
 Normalization imagenet_normalization() { return {{0.485f, 0.456f, 0.406f}, {0.229f, 0.224f, 0.225f}}; }
 
 Normalization make_normalization(const std::vector<double>& mean, const std::vector<double>& std) {
+  for (const std::vector<double>* v : {&mean, &std})
+    if (v->size() != 1 && v->size() != 3)
+      throw InputError("--mean and --std take one value, or three: red, green, blue");
   Normalization n;
   for (std::size_t c = 0; c < 3; ++c) {
-    n.mean[c] = static_cast<float>(mean.at(c));
-    n.std[c] = static_cast<float>(std.at(c));
+    n.mean[c] = static_cast<float>(mean[mean.size() == 1 ? 0 : c]);
+    n.std[c] = static_cast<float>(std[std.size() == 1 ? 0 : c]);
+    if (!(n.std[c] > 0)) throw InputError("--std is " + std::to_string(n.std[c]) + ", expected more than 0");
   }
   return n;
 }
@@ -97,6 +101,15 @@ void add_model_source(CLI::App& command, ModelSource& source) {
   command.add_option("--weights", source.weights, "in place of --run: .safetensors, or PyTorch's .pth");
   command.add_option("--model", source.model, "with --weights: which model it is");
   command.add_option("--classes", source.classes, "with --weights: file of class names, one a line");
+  command
+      .add_option("--image-size", source.image_size, "with --weights: side of the images it was trained on")
+      ->check(CLI::Range(1, 4096));
+  command.add_option("--mean", source.mean, "with --weights: what it subtracts from each channel (0 to 1)")
+      ->expected(1, 3)
+      ->delimiter(',');
+  command.add_option("--std", source.std, "with --weights: what it divides each channel by")
+      ->expected(1, 3)
+      ->delimiter(',');
 }
 
 FoundModel find_model(const ModelSource& source) {
@@ -104,8 +117,10 @@ FoundModel find_model(const ModelSource& source) {
     throw InputError("give either --run RUN, or --weights FILE with --model M (and --classes FILE)");
   FoundModel found;
   if (!source.run.empty()) {
-    if (!source.model.empty() || !source.classes.empty())
-      throw InputError("--model and --classes go with --weights: a run knows its own");
+    if (!source.model.empty() || !source.classes.empty() || source.image_size || !source.mean.empty() ||
+        !source.std.empty())
+      throw InputError(
+          "--model, --classes, --image-size, --mean and --std go with --weights: a run knows its own");
     const RunDir run = RunDir::open(source.run);
     found.weights = run.best_weights();
     found.card = run.card();
@@ -125,7 +140,16 @@ FoundModel find_model(const ModelSource& source) {
   if (found.card.classes.empty())
     throw InputError(source.weights +
                      " does not say which classes it knows: give --classes FILE, one name a line");
-  if (!described) found.card.normalization = imagenet_normalization();
+  if (source.image_size) found.card.image_size = *source.image_size;
+  if (source.mean.empty() != source.std.empty()) throw InputError("--mean and --std go together");
+  if (!source.mean.empty()) {
+    found.card.normalization = make_normalization(source.mean, source.std);
+  } else if (!described) {
+    found.card.normalization = imagenet_normalization();
+    found.note = source.weights +
+                 " does not say how its images were normalised: ImageNet's mean and std are taken, as for "
+                 "torchvision's weights (--mean and --std say otherwise)";
+  }
   return found;
 }
 

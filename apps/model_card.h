@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,19 +31,23 @@ void read_card(const io::Metadata& metadata, const std::string& path, ModelCard&
 data::ResizeMode parse_resize(const std::string& name);  // throws InputError
 /// ImageNet's, which torchvision's and timm's weights expect.
 Normalization imagenet_normalization();
+/// One value for all channels or three; throws InputError for another number of them, or an std of 0 or less.
 Normalization make_normalization(const std::vector<double>& mean, const std::vector<double>& std);
 
-/// The card that stands for --run RUN, or for --weights FILE --model M --classes FILE; and where the weights
-/// are.
+/// The card that stands for --run RUN, or for --weights FILE with what the file does not say of itself; and
+/// where the weights are.
 struct ModelSource {
   std::string run;
   std::string weights;
   std::string model;
   std::string classes;  // a text file, one name a line
+  std::optional<std::int64_t> image_size;
+  std::vector<double> mean, std;  // one value, or one a channel
 };
 struct FoundModel {
   ModelCard card;
   std::string weights;
+  std::string note;  // for the person: what had to be assumed; may be empty
 };
 void add_model_source(CLI::App& command, ModelSource& source);
 /// Throws InputError saying which option is missing.

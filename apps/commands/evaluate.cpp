@@ -65,6 +65,7 @@ std::vector<std::int64_t> items_to_evaluate(const Options& o, const data::Datase
 
 Evaluation evaluate(const Options& o, Device device, Console& console) {
   const FoundModel found = find_model(o.source);
+  if (!found.note.empty()) console.say(found.note);
   Evaluation e;
   e.data = o.data;
   e.part = o.part;

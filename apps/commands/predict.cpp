@@ -96,6 +96,7 @@ int run(const Options& o) {
   if (o.common.json && o.csv) throw InputError("--json and --csv are two forms of one result: choose one");
   const Device device = open_device(o.common, console);
   const FoundModel found = find_model(o.source);
+  if (!found.note.empty()) console.say(found.note);
   const std::vector<std::string>& classes = found.card.classes;
   const data::Dataset dataset = data::open_files(o.paths);
   for (const std::string& warning : dataset.warnings) console.warn(warning);

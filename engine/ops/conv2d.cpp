@@ -1,7 +1,7 @@
 #include "engine/autograd.h"
 #include "engine/ops.h"
 #include "engine/ops/checks.h"
-#include "kernels/pointwise.h"
+#include "engine/ops/fused_relu.h"
 
 namespace cairn {
 namespace {
@@ -51,15 +51,10 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, const Conv2d
         .y = y.out(),
         .geometry = geometry,
         .activation = activation});
-  const Saved saved_y = activation == Activation::relu && wants_grad({&x, &w, &bias}) ? Saved(y) : Saved();
+  const Saved saved_y = ops::saved_for_relu(activation, {&x, &w, &bias}, y);
   return record(kOp, y, {x, w, bias}, [x = Saved(x), w = Saved(w), saved_y, geometry](Grads& g) {
-    Tensor dy = g.output_tensor();
+    const Tensor dy = ops::before_relu(saved_y, g.output_tensor());
     const kernels::Queue& queue = dy.queue();
-    if (saved_y.defined()) {
-      Tensor masked = empty_like(dy);
-      call(kernels::relu_backward, queue, {saved_y.view(), dy.view(), masked.out()});
-      dy = masked;
-    }
     if (auto dx = g.wants(0))
       call(kernels::conv2d_backward_data, queue,
            {.dy = dy.view(), .w = w.view(), .dx = dx->view, .geometry = geometry, .write = dx->write});

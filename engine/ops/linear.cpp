@@ -1,8 +1,8 @@
 #include "engine/autograd.h"
 #include "engine/ops.h"
 #include "engine/ops/checks.h"
+#include "engine/ops/fused_relu.h"
 #include "kernels/gemm.h"
-#include "kernels/pointwise.h"
 
 namespace cairn {
 
@@ -20,15 +20,10 @@ Tensor linear(const Tensor& x, const Tensor& w, const Tensor& bias, Activation a
   Tensor y = empty({x.size(0), w.size(0)}, x.dtype(), x.device());
   call(kernels::linear_forward, x.queue(),
        {.x = x.view(), .w = w.view(), .bias = bias.view(), .y = y.out(), .activation = activation});
-  const Saved saved_y = activation == Activation::relu && wants_grad({&x, &w, &bias}) ? Saved(y) : Saved();
+  const Saved saved_y = ops::saved_for_relu(activation, {&x, &w, &bias}, y);
   return record(kOp, y, {x, w, bias}, [x = Saved(x), w = Saved(w), saved_y](Grads& g) {
-    Tensor dy = g.output_tensor();
+    const Tensor dy = ops::before_relu(saved_y, g.output_tensor());
     const kernels::Queue& queue = dy.queue();
-    if (saved_y.defined()) {
-      Tensor masked = empty_like(dy);
-      call(kernels::relu_backward, queue, {saved_y.view(), dy.view(), masked.out()});
-      dy = masked;
-    }
     if (auto dx = g.wants(0))
       call(kernels::linear_backward_data, queue,
            {.dy = dy.view(), .w = w.view(), .dx = dx->view, .write = dx->write});
