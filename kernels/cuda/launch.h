@@ -19,6 +19,7 @@
 #include <string>
 #include <type_traits>
 
+#include "kernels/cuda/status.h"
 #include "kernels/dispatch.h"
 
 #if defined(__CUDACC__)
@@ -41,12 +42,6 @@ inline constexpr DType dtype_of<__half> = DType::f16;
 }  // namespace cairn
 
 namespace cairn::kernels {
-
-#if defined(__CUDACC__)
-inline constexpr DeviceType kCudaDevice = DeviceType::cuda;
-#else
-inline constexpr DeviceType kCudaDevice = DeviceType::cuda_emu;
-#endif
 
 /// What a kernel computes in for elements of T: float, and double for double alone (gradient checks).
 template <class T>

@@ -1,0 +1,164 @@
+// Memory, queues, copies and events on the CUDA runtime: plain host code, the same for the real runtime and
+// for the emulated device's stand-in.
+#include "kernels/device.h"
+
+#include "kernels/cuda/status.h"
+
+namespace cairn::kernels {
+namespace {
+
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + '.' + std::to_string(version % 1000 / 10);
+}
+
+// Why there is no usable device, and what helps.
+std::string explain(cudaError_t error) {
+  if (error == cudaErrorNoDevice || error == cudaSuccess)
+    return "no NVIDIA GPU is visible: check nvidia-smi and CUDA_VISIBLE_DEVICES (in a container, run it with "
+           "--gpus all)";
+  if (error == cudaErrorInsufficientDriver) {
+    int driver = 0;
+    (void)cudaDriverGetVersion(&driver);
+    if (driver == 0) return "no NVIDIA driver is installed: install it, or use --device cpu";
+    return "the NVIDIA driver serves CUDA " + version_text(driver) + ", this build needs " +
+           version_text(CUDART_VERSION) + ": update the driver, or build with an older CUDA Toolkit";
+  }
+  return std::string("the CUDA runtime does not start: ") + cudaGetErrorString(error) + " (" +
+         cudaGetErrorName(error) + "); check nvidia-smi";
+}
+
+int count(std::string& why) {
+  int devices = 0;
+  const cudaError_t error = cudaGetDeviceCount(&devices);
+  if (error != cudaSuccess || devices == 0) {
+    (void)cudaGetLastError();
+    why = explain(error);
+    return 0;
+  }
+  return devices;
+}
+
+std::string describe(int index) {
+  cudaDeviceProp prop;
+  if (const Status s = cuda_status(cudaGetDeviceProperties(&prop, index), "asking for its properties");
+      !s.ok())
+    return s.message();
+  std::string text = std::string(prop.name) + ", sm_" + std::to_string(prop.major) +
+                     std::to_string(prop.minor) + ", " + std::to_string(prop.totalGlobalMem >> 30) + " GiB";
+  if (kCudaDevice == DeviceType::cuda_emu)
+    text += " (emulated on the CPU: results as on a GPU, no speed of one)";
+  return text;
+}
+
+// The runtime's calls serve the device that the calling thread chose last.
+Status choose(int index) {
+  return cuda_status(cudaSetDevice(index), "choosing device " + std::to_string(index));
+}
+
+Status allocate(int index, std::size_t bytes, void** out) {
+  *out = nullptr;
+  if (Status s = choose(index); !s.ok()) return s;
+  return cuda_status(cudaMalloc(out, bytes > 0 ? bytes : 1),
+                     "allocating " + std::to_string(bytes) + " bytes");
+}
+
+Status release(int index, void* memory) {
+  if (Status s = choose(index); !s.ok()) return s;
+  return cuda_status(cudaFree(memory), "freeing device memory");
+}
+
+Status allocate_host(std::size_t bytes, void** out) {
+  *out = nullptr;
+  return cuda_status(cudaHostAlloc(out, bytes > 0 ? bytes : 1, cudaHostAllocPortable),
+                     "allocating " + std::to_string(bytes) + " bytes of pinned host memory");
+}
+
+cudaStream_t stream_of(const Queue& queue) { return static_cast<cudaStream_t>(queue.stream); }
+
+Status create_queue(int index, Queue& out) {
+  if (Status s = choose(index); !s.ok()) return s;
+  cudaStream_t stream = nullptr;
+  if (Status s = cuda_status(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
+      !s.ok())
+    return s;
+  out = Queue{{kCudaDevice, index}, stream};
+  return {};
+}
+
+const char* name_of(CopyKind kind) {
+  switch (kind) {
+    case CopyKind::host_to_device:
+      return "to the device";
+    case CopyKind::device_to_host:
+      return "to the host";
+    case CopyKind::device_to_device:
+      return "on the device";
+  }
+  return "";
+}
+
+// Returns before the copy is done only where the host memory is pinned: CUDA stages or waits for other
+// memory.
+Status copy(const Queue& queue, void* dst, const void* src, std::size_t bytes, CopyKind kind) {
+  if (bytes == 0) return {};
+  constexpr cudaMemcpyKind kKinds[] = {cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost,
+                                       cudaMemcpyDeviceToDevice};
+  const cudaError_t error =
+      cudaMemcpyAsync(dst, src, bytes, kKinds[static_cast<int>(kind)], stream_of(queue));
+  if (error == cudaSuccess) return {};
+  return cuda_status(error, "copying " + std::to_string(bytes) + " bytes " + name_of(kind));
+}
+
+Status fill_zero(const Queue& queue, void* dst, std::size_t bytes) {
+  if (bytes == 0) return {};
+  return cuda_status(cudaMemsetAsync(dst, 0, bytes, stream_of(queue)), "clearing device memory");
+}
+
+Status create_event(int index, void*& event) {
+  event = nullptr;
+  if (Status s = choose(index); !s.ok()) return s;
+  cudaEvent_t e = nullptr;
+  Status s = cuda_status(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "creating an event");
+  event = e;
+  return s;
+}
+
+constexpr DeviceApi kApi = {
+    .count = &count,
+    .describe = &describe,
+    .allocate = &allocate,
+    .release = &release,
+    .allocate_host = &allocate_host,
+    .release_host =
+        [](void* memory) { return cuda_status(cudaFreeHost(memory), "freeing pinned host memory"); },
+    .create_queue = &create_queue,
+    .destroy_queue =
+        [](const Queue& q) { return cuda_status(cudaStreamDestroy(stream_of(q)), "destroying a stream"); },
+    .copy = &copy,
+    .fill_zero = &fill_zero,
+    .synchronize =
+        [](const Queue& q) { return cuda_status(cudaStreamSynchronize(stream_of(q)), "work on the device"); },
+    .create_event = &create_event,
+    .destroy_event =
+        [](void* event) {
+          return cuda_status(cudaEventDestroy(static_cast<cudaEvent_t>(event)), "destroying an event");
+        },
+    .record_event =
+        [](const Queue& q, void* event) {
+          return cuda_status(cudaEventRecord(static_cast<cudaEvent_t>(event), stream_of(q)),
+                             "recording an event");
+        },
+    .queue_wait_event =
+        [](const Queue& q, void* event) {
+          return cuda_status(cudaStreamWaitEvent(stream_of(q), static_cast<cudaEvent_t>(event), 0),
+                             "waiting for an event on a stream");
+        },
+    .host_wait_event =
+        [](void* event) {
+          return cuda_status(cudaEventSynchronize(static_cast<cudaEvent_t>(event)), "work on the device");
+        },
+};
+[[maybe_unused]] const bool kRegistered = (register_device_api(kCudaDevice, &kApi), true);
+
+}  // namespace
+}  // namespace cairn::kernels

@@ -1,0 +1,27 @@
+#pragma once
+/// What host code of the CUDA backend shares: which device it serves, and CUDA's errors as Status.
+#include <cuda_runtime_api.h>
+
+#include <string>
+
+#include "kernels/dispatch.h"
+
+namespace cairn::kernels {
+
+#if defined(CAIRN_CUDA_EMU)
+inline constexpr DeviceType kCudaDevice = DeviceType::cuda_emu;
+#else
+inline constexpr DeviceType kCudaDevice = DeviceType::cuda;
+#endif
+
+/// ok, or "[cuda] <what> failed: <CUDA's text> (<CUDA's name>)". Clears the runtime's last error, so that the
+/// next launch does not answer for it.
+inline Status cuda_status(cudaError_t error, const std::string& what) {
+  if (error == cudaSuccess) return {};
+  (void)cudaGetLastError();
+  return Status::error(
+      "[cuda] " + what + " failed: " + cudaGetErrorString(error) + " (" + cudaGetErrorName(error) + ")",
+      error == cudaErrorMemoryAllocation ? Status::Code::out_of_memory : Status::Code::failed);
+}
+
+}  // namespace cairn::kernels
