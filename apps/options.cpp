@@ -4,6 +4,7 @@
 #include <sstream>
 #include <thread>
 
+#include "engine/backend.h"
 #include "engine/device.h"
 #include "kernels/cpu/cpu_info.h"
 #include "kernels/cpu/parallel.h"
@@ -102,6 +103,7 @@ Device open_device(const CommonOptions& options, Console& console) {
   const kernels::DeviceApi* api = kernels::device_api(device.type);
   console.say("device: " + to_string(device) + " (" + (api ? api->describe(device.index) : "") + "), " +
               std::to_string(compute_threads()) + " threads: " + reason);
+  if (const std::string warning = slow_kernels_warning(device.type); !warning.empty()) console.warn(warning);
   return device;
 }
 

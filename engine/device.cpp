@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "engine/allocator.h"
+#include "engine/backend.h"
 
 namespace cairn {
 namespace {
@@ -21,11 +22,36 @@ struct DeviceState {
 };
 
 const kernels::DeviceApi& api_of(Device device) {
+  if (device.type != DeviceType::cpu) backend_parts();  // loads it
   const kernels::DeviceApi* api = kernels::device_api(device.type);
-  if (!api)
-    throw InputError("device '" + to_string(device) + "' is not in this build: build the preset '" +
-                     (device.type == DeviceType::cpu ? "release" : name_of(device.type)) + "'");
-  return *api;
+  if (api) return *api;
+  if (device.type == DeviceType::cuda && backend_parts().front().in_build)
+    throw InputError("device '" + to_string(device) + "': " + backend_parts().front().found + "; " +
+                     backend_parts().front().advice);
+  throw InputError("device '" + to_string(device) + "' is not in this build: build the preset '" +
+                   (device.type == DeviceType::cpu ? "release" : name_of(device.type)) + "'");
+}
+
+/// A working GPU, else the CPU with the reason and the cure.
+Device choose_device(std::string& reason) {
+  const BackendPart& part = backend_parts().front();
+  const kernels::DeviceApi* cuda = kernels::device_api(DeviceType::cuda);
+  if (!cuda) {
+    reason = part.in_build ? part.found + "; " + part.advice : part.found;
+    return {};
+  }
+  std::string why;
+  const int count = cuda->count(why);
+  for (int i = 0; i < count; ++i) {
+    const std::string fault = device_fault({DeviceType::cuda, i});
+    if (fault.empty()) {
+      reason = "a working GPU was found: " + cuda->describe(i);
+      return {DeviceType::cuda, i};
+    }
+    why += (why.empty() ? "" : "; ") + ("cuda:" + std::to_string(i) + ": ") + fault;
+  }
+  reason = why;
+  return {};
 }
 
 DeviceState& state(Device device) {
@@ -49,21 +75,11 @@ void check(const kernels::Status& status) {
 }
 
 Device parse_device(std::string_view text, std::string* reason) {
-  const auto say = [&](std::string why) {
-    if (reason) *reason = std::move(why);
-  };
+  std::string why;
   if (text == "auto") {
-    std::string why;
-    const kernels::DeviceApi* cuda = kernels::device_api(DeviceType::cuda);
-    if (!cuda) {
-      say("no CUDA backend in this build");
-    } else if (cuda->count(why) > 0) {
-      say("a working GPU was found: " + cuda->describe(0));
-      return {DeviceType::cuda, 0};
-    } else {
-      say(why);
-    }
-    return {};
+    const Device device = choose_device(why);
+    if (reason) *reason = why;
+    return device;
   }
   std::string_view name = text;
   int index = 0;
@@ -77,13 +93,14 @@ Device parse_device(std::string_view text, std::string* reason) {
   for (int t = 0; t < kDeviceTypeCount; ++t) {
     const auto type = static_cast<DeviceType>(t);
     if (name != name_of(type)) continue;
-    std::string why;
     const int count = api_of({type, index}).count(why);
     if (index >= count)
       throw InputError("device '" + std::string(text) +
                        "' is not there: " + (count > 0 ? std::to_string(count) + " found" : why) +
                        "; --device cpu works everywhere");
-    say("asked for by name");
+    if (const std::string fault = device_fault({type, index}); !fault.empty())
+      throw InputError("device '" + std::string(text) + "' does not work: " + fault);
+    if (reason) *reason = "asked for by name";
     return {type, index};
   }
   throw InputError("unknown device '" + std::string(text) + "': one of auto, cpu, cuda, cuda:N, cuda-emu");

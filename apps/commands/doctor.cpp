@@ -9,6 +9,7 @@
 
 #include "apps/commands/commands.h"
 #include "apps/options.h"
+#include "engine/backend.h"
 #include "engine/device.h"
 #include "kernels/cpu/cpu_info.h"
 #include "kernels/device.h"
@@ -60,16 +61,27 @@ Finding webp_finding() {
 #endif
 }
 
-Finding gpu_finding(DeviceType type) {
+// A part of the CUDA backend that was loaded is named with its version; else why not, and what helps.
+Finding backend_finding(const BackendPart& part) {
+  return {"CUDA backend, " + part.name, part.found, part.works, part.advice};
+}
+
+// Each device with its launch self-test.
+Finding device_finding(DeviceType type) {
   const std::string name = name_of(type);
   const kernels::DeviceApi* api = kernels::device_api(type);
   if (!api) return {name, "not in this build", false, "needs CUDA's toolkit, then: scripts/build " + name};
   std::string why;
   const int count = api->count(why);
   if (count == 0) return {name, "no working device", false, why};
-  std::string found;
-  for (int i = 0; i < count; ++i) found += (i > 0 ? "; " : "") + api->describe(i);
-  return {name, found, true, ""};
+  std::string found, faults;
+  for (int i = 0; i < count; ++i) {
+    found += (i > 0 ? "; " : "") + api->describe(i);
+    const std::string fault = device_fault({type, i});
+    if (!fault.empty()) faults += (faults.empty() ? "" : "; ") + to_string(Device{type, i}) + ": " + fault;
+  }
+  if (faults.empty()) return {name, found + ": the launch self-test passed", true, ""};
+  return {name, found, false, faults};
 }
 
 // Libraries that are compiled in are named by their headers' version, the others by what was loaded.
@@ -84,18 +96,21 @@ std::vector<Finding> examine() {
       "";
 #endif
   const bool is_turbo = !turbo.empty();
-  return {cpu_finding(),
-          precision_finding(),
-          {"compute threads", std::to_string(compute_threads()) + " (OpenMP; --threads N, OMP_NUM_THREADS)",
-           true, ""},
-          onednn_finding(),
-          {"Highway", CAIRN_HIGHWAY_VERSION, true, ""},
-          {"libjpeg", turbo + jpeg, is_turbo,
-           "sudo apt-get install libjpeg-dev (libjpeg-turbo): other ones are slower"},
-          webp_finding(),
-          {"zlib", zlibVersion(), true, ""},
-          gpu_finding(DeviceType::cuda),
-          gpu_finding(DeviceType::cuda_emu)};
+  std::vector<Finding> findings = {
+      cpu_finding(),
+      precision_finding(),
+      {"compute threads", std::to_string(compute_threads()) + " (OpenMP; --threads N, OMP_NUM_THREADS)", true,
+       ""},
+      onednn_finding(),
+      {"Highway", CAIRN_HIGHWAY_VERSION, true, ""},
+      {"libjpeg", turbo + jpeg, is_turbo,
+       "sudo apt-get install libjpeg-dev (libjpeg-turbo): other ones are slower"},
+      webp_finding(),
+      {"zlib", zlibVersion(), true, ""}};
+  for (const BackendPart& part : backend_parts()) findings.push_back(backend_finding(part));
+  findings.push_back(device_finding(DeviceType::cuda));
+  findings.push_back(device_finding(DeviceType::cuda_emu));
+  return findings;
 }
 
 int run(const CommonOptions& o) {
@@ -112,7 +127,7 @@ int run(const CommonOptions& o) {
   console.result("cairn " CAIRN_VERSION);
   for (const Finding& f : findings) {
     char name[40];
-    std::snprintf(name, sizeof name, "%-22s", f.what.c_str());
+    std::snprintf(name, sizeof name, "%-24s", f.what.c_str());
     console.result(std::string(f.works ? "  ok  " : "  --  ") + name + f.found);
     if (!f.works && !f.advice.empty()) console.result("        " + one_line(f.advice));
   }
