@@ -29,19 +29,19 @@ std::unique_ptr<nn::Module> model_cnn(const ModelOptions& o) {
 
 // lr, decay, schedule, ...: starting points to be confirmed on validation data.
 constexpr TrainingDefaults kResNetDefaults{.optimizer = "adamw",
-                                           .lr = 1e-3f,
-                                           .weight_decay = 0.01f,
+                                           .lr = 1e-3,
+                                           .weight_decay = 0.01,
                                            .schedule = "cosine",
-                                           .warmup_epochs = 1.0f,
-                                           .label_smoothing = 0.1f,
+                                           .warmup_epochs = 1.0,
+                                           .label_smoothing = 0.1,
                                            .augment = "light",
                                            .epochs = 20};
 constexpr TrainingDefaults kCnnDefaults{.optimizer = "adam",
-                                        .lr = 3e-4f,
-                                        .weight_decay = 0.0f,
+                                        .lr = 3e-4,
+                                        .weight_decay = 0.0,
                                         .schedule = "cosine",
-                                        .warmup_epochs = 0.5f,
-                                        .label_smoothing = 0.0f,
+                                        .warmup_epochs = 0.5,
+                                        .label_smoothing = 0.0,
                                         .augment = "light",
                                         .epochs = 15};
 

@@ -20,11 +20,11 @@ struct ModelOptions {
 /// How a model is trained where the user does not say: chosen on validation data, see docs/decisions.md.
 struct TrainingDefaults {
   std::string_view optimizer;  // as --optimizer
-  float lr;
-  float weight_decay;
+  double lr;
+  double weight_decay;
   std::string_view schedule;  // as --schedule
-  float warmup_epochs;
-  float label_smoothing;
+  double warmup_epochs;
+  double label_smoothing;
   std::string_view augment;  // as --augment
   int epochs;
 };

@@ -81,6 +81,7 @@ def main() -> None:
     p.add_argument("--label-smoothing", type=float, default=0.0)
     p.add_argument("--augment", choices=["none", "light"], default="none")
     p.add_argument("--balance", choices=["none", "oversample"], default="oversample")
+    p.add_argument("--patience", type=int, default=0, help="epochs without a better one before it stops; 0: never")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
     a = p.parse_args()
@@ -172,6 +173,8 @@ def main() -> None:
             buffer = io.BytesIO()
             torch.save(model.state_dict(), buffer)
             best = (val, epoch, buffer.getvalue())
+        if a.patience and epoch - best[1] >= a.patience:
+            break
     model.load_state_dict(torch.load(io.BytesIO(best[2]), weights_only=True))
     print(json.dumps({"model": a.model, "seed": a.seed, "best_epoch": best[1], "train_loss": train_loss, "val": best[0],
                       "test": evaluate("test"), "seconds": round(time.time() - start, 1)}))
