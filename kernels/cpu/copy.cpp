@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "kernels/axes.h"
 #include "kernels/cpu/fill.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/pointwise.h"
@@ -105,38 +106,6 @@ Status fill_value_cpu(const Queue&, const FillValue& args) {
     });
   });
   return {};
-}
-
-struct CopyAxis {
-  std::int64_t length, step_x, step_y;
-};
-// The box's axes, outermost first, ordered by y's stride and merged where both sides run on.
-struct CopyAxes {
-  int count = 0;
-  CopyAxis axis[kMaxRank];
-};
-
-CopyAxes copy_axes(const StridedCopy& args) {
-  CopyAxes all;
-  for (int i = 0; i < args.shape.rank; ++i)
-    if (args.shape[i] != 1) all.axis[all.count++] = {args.shape[i], args.stride_x[i], args.stride_y[i]};
-  std::stable_sort(all.axis, all.axis + all.count, [](const CopyAxis& l, const CopyAxis& r) {
-    return std::abs(l.step_y) > std::abs(r.step_y);
-  });
-  CopyAxes merged;
-  for (int i = 0; i < all.count; ++i) {
-    const CopyAxis& inner = all.axis[i];
-    if (merged.count > 0) {
-      CopyAxis& outer = merged.axis[merged.count - 1];
-      if (outer.step_x == inner.step_x * inner.length && outer.step_y == inner.step_y * inner.length) {
-        outer = {outer.length * inner.length, inner.step_x, inner.step_y};
-        continue;
-      }
-    }
-    merged.axis[merged.count++] = inner;
-  }
-  if (merged.count == 0) merged.axis[merged.count++] = {1, 1, 1};
-  return merged;
 }
 
 template <class T>
