@@ -5,23 +5,42 @@
 
 #include "apps/progress.h"
 #include "data/dataset/scan.h"
+#include "data/duplicates.h"
 
 namespace cairn::app {
 
-CheckedData check_data(const std::string& path, std::int64_t max_pixels, int workers, Console& console) {
-  CheckedData checked{.dataset = data::open_dataset(path), .hashes = {}};
+CheckedData check_data(const std::string& path, const CheckOptions& check, Console& console) {
+  CheckedData checked{.dataset = data::open_dataset(path), .hashes = {}, .near_duplicates = {}};
   for (const std::string& warning : checked.dataset.warnings) console.warn(warning);
   Progress progress("reading images", static_cast<std::int64_t>(checked.dataset.items.size()),
                     console.quiet());
   data::ScanOptions options;
-  options.decode.max_pixels = max_pixels;
-  options.workers = workers;
+  options.decode.max_pixels = check.max_pixels;
+  options.workers = check.workers;
+  std::vector<data::Look> looks(check.near_duplicates ? checked.dataset.items.size() : 0);
+  if (check.near_duplicates)
+    options.visit = [&](std::int64_t item, std::span<const std::uint8_t>, const data::Image& image) {
+      looks[item] = data::make_look(image);
+    };
   options.progress = [&](std::int64_t done, std::int64_t) { progress.update(done); };
   data::Scan scan = data::scan_dataset(checked.dataset, options);
   progress.finish();
   for (const std::string& warning : scan.warnings) console.warn(warning);
   checked.hashes = std::move(scan.hashes);
+  if (!check.near_duplicates) return checked;
+  for (std::size_t i = 0; i < scan.kept.size(); ++i) looks[i] = looks[scan.kept[i]];
+  looks.resize(scan.kept.size());
+  const auto groups = data::find_look_alikes(looks, check.workers);
+  checked.near_duplicates = data::joining_pairs(groups);
+  if (!groups.empty())
+    console.say(std::to_string(groups.size()) + " groups of images that look alike, " +
+                std::to_string(groups.size() + checked.near_duplicates.size()) +
+                " images in all, stay in one part each (--near-duplicates ignore: only equal files do)");
   return checked;
+}
+
+bool wants_near_duplicates(const std::string& protocol, const std::string& near_duplicates) {
+  return protocol != "oversample-first" && near_duplicates == "together";
 }
 
 data::SplitOptions split_options(const std::string& protocol, std::optional<double> val_fraction,

@@ -12,14 +12,22 @@ namespace cairn::app {
 /// A data set whose images have all been read once: those that cannot be used are left out and named.
 struct CheckedData {
   data::Dataset dataset;
-  std::vector<std::string> hashes;  // [items], of the content
+  std::vector<std::string> hashes;                                     // [items], of the content
+  std::vector<std::pair<std::int64_t, std::int64_t>> near_duplicates;  // pairs of items that join groups
+};
+struct CheckOptions {
+  std::int64_t max_pixels;
+  int workers;
+  bool near_duplicates;  // whether to look for them
 };
 /// Opens and reads it; warnings go to the console. Throws InputError.
-CheckedData check_data(const std::string& path, std::int64_t max_pixels, int workers, Console& console);
+CheckedData check_data(const std::string& path, const CheckOptions& options, Console& console);
 
 /// The protocol and fractions of the options, as the data floor wants them.
 data::SplitOptions split_options(const std::string& protocol, std::optional<double> val_fraction,
                                  std::optional<double> test_fraction, std::uint64_t seed);
+/// Whether a split of this protocol is to look for near duplicates.
+bool wants_near_duplicates(const std::string& protocol, const std::string& near_duplicates);
 
 /// Prints how many images of each class lie in each part.
 void say_parts(const data::Dataset& dataset, const data::Manifest& manifest, Console& console);

@@ -61,6 +61,7 @@ struct TrainOptions {
   std::string augment;
   std::string balance;
   std::string protocol = "split-first";
+  std::string near_duplicates = "together";
   std::optional<double> val_fraction;
   std::optional<double> test_fraction;
   std::string decode = "fast";
@@ -117,6 +118,9 @@ void visit_train_options(Options& o, Visitor&& v) {
     Choices{"none", "oversample", "inverse", "effective"});
   v("protocol", o.protocol, "oversample-first leaks by design: for comparison only",
     Choices{"split-first", "oversample-first"});
+  v("near-duplicates", o.near_duplicates,
+    "images that look alike: in one part together, or ignored but for equal files",
+    Choices{"together", "ignore"});
   v("val-fraction", o.val_fraction, "for validation (default 0.15; oversample-first: 0.2 of what is left)",
     Choices{});
   v("test-fraction", o.test_fraction, "for the test (default 0.15; oversample-first: 0.2)", Choices{});

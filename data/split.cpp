@@ -6,13 +6,13 @@
 #include <array>
 #include <cmath>
 #include <map>
-#include <numeric>
 #include <optional>
 #include <tuple>
 #include <unordered_map>
 
 #include "data/csv.h"
 #include "data/sampler.h"
+#include "data/union_find.h"
 #include "kernels/error.h"
 #include "kernels/philox.h"
 
@@ -30,23 +30,6 @@ struct Unit {
   std::optional<Part> fixed;  // by the data set, or by the fold
   Part part = Part::train;
   int64_t size() const { return static_cast<int64_t>(items.size()); }
-};
-
-class UnionFind {
- public:
-  explicit UnionFind(size_t n) : parent_(n) { std::iota(parent_.begin(), parent_.end(), 0); }
-  int64_t find(int64_t i) {
-    while (parent_[i] != i) i = parent_[i] = parent_[parent_[i]];
-    return i;
-  }
-  void join(int64_t a, int64_t b) {  // the smaller index becomes the root
-    a = find(a);
-    b = find(b);
-    parent_[std::max(a, b)] = std::min(a, b);
-  }
-
- private:
-  std::vector<int64_t> parent_;
 };
 
 uint64_t rank_of(uint64_t seed, const std::string& hash) {

@@ -132,9 +132,11 @@ int stopped(const RunDir& run) {
 }
 
 data::Manifest split_for(const TrainOptions& o, const CheckedData& checked, Console& console) {
-  data::Split split = data::split_dataset(checked.dataset, checked.hashes,
-                                          split_options(o.protocol, o.val_fraction, o.test_fraction, o.seed));
+  data::SplitOptions how = split_options(o.protocol, o.val_fraction, o.test_fraction, o.seed);
+  how.near_duplicates = checked.near_duplicates;
+  data::Split split = data::split_dataset(checked.dataset, checked.hashes, how);
   for (const std::string& warning : split.warnings) console.warn(warning);
+  data::check_disjoint(split.manifest);
   return std::move(split.manifest);
 }
 
@@ -143,6 +145,7 @@ int run_folds(Options options, Device device, const CheckedData& checked, Consol
   const std::string out = options.train.out;
   const std::uint64_t first_seed = options.train.seed;
   data::SplitOptions how = split_options(options.train.protocol, options.train.val_fraction, {}, first_seed);
+  how.near_duplicates = checked.near_duplicates;
   std::vector<data::Split> splits;
   if (options.folds > 1) splits = data::split_folds(checked.dataset, checked.hashes, options.folds, how);
   nlohmann::json results = nlohmann::json::array();
@@ -197,7 +200,9 @@ int start(Options options, Console& console) {
         "--protocol oversample-first puts copies of one image in several parts: its accuracies are too high");
 
   if (o.split.empty()) {
-    const CheckedData checked = check_data(o.data, o.max_pixels, options.common.workers, console);
+    const CheckedData checked = check_data(
+        o.data, {o.max_pixels, options.common.workers, wants_near_duplicates(o.protocol, o.near_duplicates)},
+        console);
     if (many) return run_folds(options, device, checked, console);
     const data::Manifest manifest = split_for(o, checked, console);
     const RunDir run = RunDir::create(o.out);

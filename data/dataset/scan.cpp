@@ -19,7 +19,8 @@ Scan scan_dataset(Dataset& dataset, const ScanOptions& options) {
     try {
       const std::vector<uint8_t> bytes = dataset.read_bytes(item);
       hashes[i] = content_hash(bytes);
-      decode_image(bytes, options.decode, dataset.display_path(item));
+      const Image image = decode_image(bytes, options.decode, dataset.display_path(item));
+      if (options.visit) options.visit(i, bytes, image);
     } catch (const ImageError& error) {
       reasons[i] = error.reason();
     } catch (const Error& error) {  // memory running out is no damage: it ends the scan
@@ -36,6 +37,7 @@ Scan scan_dataset(Dataset& dataset, const ScanOptions& options) {
   for (int64_t i = 0; i < n; ++i) {
     if (reasons[i].empty()) {
       kept.push_back(std::move(dataset.items[i]));
+      scan.kept.push_back(i);
       scan.hashes.push_back(std::move(hashes[i]));
     } else {
       scan.warnings.push_back("left out " + printable(dataset.items[i].path) + ": " + printable(reasons[i]));

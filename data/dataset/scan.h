@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,6 +16,9 @@ struct ScanOptions {
   int workers = 0;  // threads; 0: one a core
   /// Called now and then with (done, all), from one thread at a time; may be empty.
   std::function<void(int64_t, int64_t)> progress;
+  /// Called with every image that could be decoded, by its place in dataset.items before any is left out;
+  /// from several threads at once; may be empty.
+  std::function<void(int64_t item, std::span<const uint8_t> bytes, const Image& image)> visit;
 };
 
 struct DamagedFile {
@@ -25,6 +29,7 @@ struct DamagedFile {
 /// What reading every image once has shown.
 struct Scan {
   std::vector<std::string> hashes;    // [items left], content hash
+  std::vector<int64_t> kept;          // [items left], place in dataset.items before
   std::vector<DamagedFile> damaged;   // in path order
   std::vector<std::string> warnings;  // "left out PATH: reason", one for each damaged file, and their number
 };
