@@ -28,6 +28,9 @@ namespace kernels {
 struct Queue {
   Device device;
   void* stream = nullptr;
+  /// fp32 convolutions and matrix products may round their inputs to TF32 (10 bits of mantissa) and use tensor
+  /// cores. Strict fp32 unless it was asked for.
+  bool allow_tf32 = false;
 };
 
 /// What a kernel answers. Kernels never throw; the engine turns a failure into an exception.

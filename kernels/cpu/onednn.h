@@ -1,10 +1,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
-#include <list>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -12,6 +9,8 @@
 #include <utility>
 
 #include "kernels/dispatch.h"
+#include "kernels/lru_cache.h"
+#include "kernels/scratch.h"
 #include "oneapi/dnnl/dnnl.hpp"
 
 /// What conv.cpp and gemm.cpp share of oneDNN (2.6 and 3.x): engine, primitive construction, the cache of
@@ -74,29 +73,6 @@ class Reorder {
   dnnl::memory::desc from_, to_, scratchpad_;
 };
 
-/// Cuts a block of scratch into aligned pieces. Without a block it only counts: the pieces are distinct
-/// addresses that nobody may touch.
-class Scratch {
- public:
-  explicit Scratch(void* base = nullptr)
-      : base_(base ? reinterpret_cast<std::uintptr_t>(base) : kAlign), next_(base_) {}
-  void* take(std::size_t bytes) {
-    void* piece = reinterpret_cast<void*>(next_);
-    next_ += (bytes + kAlign - 1) / kAlign * kAlign;
-    return piece;
-  }
-  View take_view(DType type, const Shape& shape) {
-    return {take(size_of(type) * static_cast<std::size_t>(shape.numel())), type, shape};
-  }
-  /// A place for the fp32 copy of v; absent if v is.
-  View take_fp32(const ConstView& v) { return v ? take_view(DType::f32, v.shape) : View{}; }
-  std::size_t used() const { return next_ - base_; }
-
- private:
-  static constexpr std::size_t kAlign = 256;  // as device memory: at least a cache line and any vector
-  std::uintptr_t base_, next_;
-};
-
 /// All that a primitive depends on: pass, dtype, shapes, geometry, number of threads. Compared by value.
 struct Key {
   std::array<std::int64_t, 32> words{};
@@ -111,59 +87,8 @@ struct Key {
   auto operator<=>(const Key&) const = default;
 };
 
-struct CacheCounts {
-  std::int64_t hits = 0, misses = 0, evictions = 0, size = 0;
-};
-
-/// The last `capacity` plans (primitives with their layouts) used, from any thread. A plan handed out lives
-/// on while it is used, even when it has been evicted.
 template <class Plan>
-class PlanCache {
- public:
-  explicit PlanCache(std::size_t capacity) : capacity_(capacity) {}
-
-  /// The plan of `key`, made by make() on a miss; what make() throws passes through and nothing is kept.
-  template <class Make>
-  std::shared_ptr<const Plan> get(const Key& key, Make&& make) {
-    if (auto found = find(key)) return found;
-    // Built outside the lock: it takes milliseconds. Two threads may both build; the first to finish wins.
-    auto plan = std::make_shared<const Plan>(make());
-    const std::lock_guard lock(mutex_);
-    ++counts_.misses;
-    if (const auto it = index_.find(key); it != index_.end()) return it->second->second;
-    order_.emplace_front(key, plan);
-    index_[key] = order_.begin();
-    if (order_.size() > capacity_) {
-      index_.erase(order_.back().first);
-      order_.pop_back();
-      ++counts_.evictions;
-    }
-    return plan;
-  }
-  CacheCounts counts() const {
-    const std::lock_guard lock(mutex_);
-    CacheCounts c = counts_;
-    c.size = static_cast<std::int64_t>(order_.size());
-    return c;
-  }
-
- private:
-  using Entry = std::pair<Key, std::shared_ptr<const Plan>>;
-  std::shared_ptr<const Plan> find(const Key& key) {
-    const std::lock_guard lock(mutex_);
-    const auto it = index_.find(key);
-    if (it == index_.end()) return nullptr;
-    ++counts_.hits;
-    order_.splice(order_.begin(), order_, it->second);
-    return it->second->second;
-  }
-
-  const std::size_t capacity_;
-  mutable std::mutex mutex_;
-  CacheCounts counts_;
-  std::list<Entry> order_;  // most recently used first
-  std::map<Key, typename std::list<Entry>::iterator> index_;
-};
+using PlanCache = LruCache<Key, Plan>;
 
 /// Runs f() -> Status; what oneDNN throws becomes a Status that names the op, its shapes and its dtype.
 /// what() -> std::string is called on failure only.

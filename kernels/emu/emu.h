@@ -103,6 +103,7 @@ void end_operation();
 struct DeviceProfile {
   std::string id;              // "sm90_H100"
   std::string name;            // "NVIDIA H100 80GB HBM3"
+  std::string json;            // the whole profile, as cuDNN takes it
   int compute_capability = 0;  // 90
   std::size_t total_global_mem = 0;
   std::size_t max_shared_memory_per_block = 0;

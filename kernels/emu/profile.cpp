@@ -2,6 +2,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -28,9 +29,10 @@ DeviceProfile load(const std::string& id) {
                      "; CAIRN_EMU_DEVICE may be one of: " + known);
   }
   try {
-    const auto json = nlohmann::json::parse(in);
     DeviceProfile p;
     p.id = id;
+    p.json.assign(std::istreambuf_iterator<char>(in), {});
+    const auto json = nlohmann::json::parse(p.json);
     p.name = json.at("deviceName");
     p.compute_capability = json.at("deviceVer").get<int>() / 10;
     p.total_global_mem = json.at("totalGlobalMem");

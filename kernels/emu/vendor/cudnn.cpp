@@ -1,0 +1,284 @@
+// The stand-in for the part of cuDNN that needs a GPU. Graphs, heuristics, plans and their workspaces are the
+// real library's; handles are our own, and cudnnBackendExecute queues host arithmetic on the emulated stream.
+// What to compute is read back from the finalised plan (its JSON, by cudnnBackendGetAttribute): dims,
+// strides, padding, dilations, mode, alpha, beta, unique ids; and from the variant pack, which cuDNN does not
+// let be read: its attributes are noted as they are set.
+#include <cudnn.h>
+#include <dlfcn.h>
+
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "kernels/emu/emu.h"
+#include "kernels/emu/runtime.h"
+#include "kernels/emu/vendor/reference.h"
+
+struct cudnnContext {
+  cudaStream_t stream = nullptr;
+};
+
+namespace {
+using namespace cairn::emu;
+
+/// A function of the real library, which this object's own definitions hide from it.
+template <class F>
+F* real(const char* name) {
+  return reinterpret_cast<F*>(dlsym(RTLD_NEXT, name));
+}
+
+struct VariantPack {
+  std::vector<std::int64_t> uids;
+  std::vector<void*> pointers;
+  void* workspace = nullptr;
+};
+std::mutex packs_mutex;
+std::unordered_map<cudnnBackendDescriptor_t, VariantPack>& packs() {
+  static auto& all = *new std::unordered_map<cudnnBackendDescriptor_t, VariantPack>;
+  return all;
+}
+
+void note_variant_pack(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name, std::int64_t count,
+                       const void* values) {
+  const std::lock_guard lock(packs_mutex);
+  VariantPack& pack = packs()[d];
+  if (name == CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS) {
+    const auto* ids = static_cast<const std::int64_t*>(values);
+    pack.uids.assign(ids, ids + count);
+  } else if (name == CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS) {
+    const auto* pointers = static_cast<void* const*>(values);
+    pack.pointers.assign(pointers, pointers + count);
+  } else {
+    pack.workspace = *static_cast<void* const*>(values);
+  }
+}
+
+// ---- what the plan says ----
+
+Element element_of(const std::string& type) {
+  if (type == "CUDNN_DATA_FLOAT") return Element::f32;
+  if (type == "CUDNN_DATA_BFLOAT16") return Element::bf16;
+  if (type == "CUDNN_DATA_HALF") return Element::f16;
+  throw std::runtime_error("the emulated device computes no " + type);
+}
+
+struct GraphTensor {
+  StridedTensor tensor;
+  bool is_virtual = false;
+};
+
+/// A plan's graph with the pointers of one execution.
+struct Execution {
+  nlohmann::json nodes;
+  std::map<std::string, GraphTensor> tensors;
+  std::map<std::string, DenseTensor> values;  // of virtual tensors
+  std::string name;
+
+  DenseTensor value(const nlohmann::json& node, const char* key) {
+    const std::string id = node.at(key);
+    const GraphTensor& t = tensors.at(id);
+    return t.is_virtual ? values.at(id) : gather(t.tensor, name);
+  }
+  void land(const std::string& id, DenseTensor result) {
+    const GraphTensor& t = tensors.at(id);
+    if (t.is_virtual) {
+      values[id] = std::move(result);
+    } else {
+      scatter(t.tensor, result, name);
+    }
+  }
+  void run();
+
+ private:
+  void run_convolution(const nlohmann::json& node, ConvPass pass);
+  void run_pointwise(const nlohmann::json& node);
+};
+
+std::array<std::int64_t, 2> pair_of(const nlohmann::json& node, const char* key) {
+  return {node.at(key).at(0).get<std::int64_t>(), node.at(key).at(1).get<std::int64_t>()};
+}
+
+void Execution::run_convolution(const nlohmann::json& node, ConvPass pass) {
+  const char* const x = pass == ConvPass::dgrad ? "dX" : "X";
+  const char* const w = pass == ConvPass::wgrad ? "dW" : "W";
+  const char* const y = pass == ConvPass::fprop ? "Y" : "dY";
+  const char* const target = pass == ConvPass::fprop ? y : pass == ConvPass::dgrad ? x : w;
+  const std::string target_id = node.at(target);
+  const ConvGeometry geometry{pair_of(node, "stride"), pair_of(node, "pad"), pair_of(node, "dilation"),
+                              node.at("mode") == "CUDNN_CONVOLUTION"};
+  const auto alpha = node.at("alpha").get<float>(), beta = node.at("beta").get<float>();
+  const auto input = [&](const char* key) { return key == target ? DenseTensor{} : value(node, key); };
+  DenseTensor out{tensors.at(target_id).tensor.dims, {}};
+  convolve(pass, geometry, input(x), input(w), input(y), out);
+  if (beta != 0.0f) {
+    const DenseTensor old = value(node, target);
+    for (std::size_t i = 0; i < out.values.size(); ++i)
+      out.values[i] = alpha * out.values[i] + beta * old.values[i];
+  } else if (alpha != 1.0f) {
+    for (float& v : out.values) v *= alpha;
+  }
+  land(target_id, std::move(out));
+}
+
+void Execution::run_pointwise(const nlohmann::json& node) {
+  const std::string mode = node.at("pointwiseMode");
+  DenseTensor x = value(node, "X");
+  if (mode == "CUDNN_POINTWISE_RELU_FWD") {
+    for (float& v : x.values) v = v < 0.0f ? 0.0f : v;
+  } else if (mode == "CUDNN_POINTWISE_ADD") {
+    const DenseTensor b = value(node, "B");
+    const auto scale = node.at("alpha2").get<float>();
+    const bool whole = b.dims == x.dims;
+    if (!whole && b.dims != std::array<std::int64_t, 4>{1, x.dims[1], 1, 1})
+      throw std::runtime_error("the emulated device adds whole tensors and biases only");
+    const auto channels = static_cast<std::size_t>(x.dims[1]);
+    for (std::size_t i = 0; i < x.values.size(); ++i)
+      x.values[i] += scale * b.values[whole ? i : i % channels];
+  } else {
+    throw std::runtime_error("the emulated device has no " + mode);
+  }
+  land(node.at("Y"), std::move(x));
+}
+
+void Execution::run() {
+  for (const nlohmann::json& node : nodes) {
+    const std::string operation = node.at("operation");
+    if (operation == "CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR") {
+      run_convolution(node, ConvPass::fprop);
+    } else if (operation == "CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR") {
+      run_convolution(node, ConvPass::dgrad);
+    } else if (operation == "CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR") {
+      run_convolution(node, ConvPass::wgrad);
+    } else if (operation == "CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR") {
+      run_pointwise(node);
+    } else {
+      throw std::runtime_error("the emulated device has no " + operation);
+    }
+  }
+}
+
+std::string plan_json(cudnnBackendDescriptor_t plan) {
+  std::int64_t length = 0;
+  if (cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, 0,
+                               &length, nullptr) != CUDNN_STATUS_SUCCESS)
+    throw std::runtime_error("the plan is not finalised");
+  std::string text(static_cast<std::size_t>(length), '\0');
+  cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, length,
+                           &length, text.data());
+  text.resize(text.find('\0') == std::string::npos ? text.size() : text.find('\0'));
+  return text;
+}
+
+Execution read_back(cudnnBackendDescriptor_t plan, const VariantPack& pack) {
+  const nlohmann::json graph = nlohmann::json::parse(plan_json(plan)).at("operationGraph");
+  Execution e;
+  e.nodes = graph.at("nodes");
+  e.name = "cuDNN " + graph.at("finalizeMode").get<std::string>();
+  for (const nlohmann::json& t : graph.at("tensors")) {
+    const std::string uid = t.at("name");
+    GraphTensor& tensor = e.tensors[uid];
+    tensor.is_virtual = t.at("isVirtual");
+    tensor.tensor.type = element_of(t.at("dataType"));
+    tensor.tensor.dims = t.at("dim");
+    tensor.tensor.strides = t.at("stride");
+    if (tensor.is_virtual) continue;
+    for (std::size_t i = 0; i < pack.uids.size() && i < pack.pointers.size(); ++i)
+      if (std::to_string(pack.uids[i]) == uid) tensor.tensor.data = pack.pointers[i];
+    const auto alignment = t.at("ptrAlignment").get<std::uintptr_t>();
+    if (!tensor.tensor.data) throw std::runtime_error("the variant pack has no tensor " + uid);
+    if (reinterpret_cast<std::uintptr_t>(tensor.tensor.data) % alignment != 0)
+      throw std::runtime_error("tensor " + uid + " is not aligned to the " + std::to_string(alignment) +
+                               " bytes that the graph promises");
+  }
+  return e;
+}
+
+/// A workspace is written as a library may: all of the plan's size must be there, and nothing survives in it.
+void use_workspace(void* workspace, std::int64_t bytes, const std::string& who) {
+  if (bytes == 0) return;
+  if (!device_range_valid(workspace, static_cast<std::size_t>(bytes)))
+    throw std::runtime_error(who + ": the workspace is smaller than the " + std::to_string(bytes) +
+                             " bytes of its plan");
+  device_fill(workspace, 0xFF, static_cast<std::size_t>(bytes));
+}
+
+}  // namespace
+
+extern "C" {
+
+cudnnStatus_t CUDNNWINAPI cudnnCreate(cudnnHandle_t* handle) {
+  *handle = new cudnnContext;
+  return CUDNN_STATUS_SUCCESS;
+}
+cudnnStatus_t CUDNNWINAPI cudnnDestroy(cudnnHandle_t handle) {
+  delete handle;
+  return CUDNN_STATUS_SUCCESS;
+}
+cudnnStatus_t CUDNNWINAPI cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream) {
+  handle->stream = stream;
+  return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t CUDNNWINAPI cudnnBackendSetAttribute(cudnnBackendDescriptor_t descriptor,
+                                                   cudnnBackendAttributeName_t name,
+                                                   cudnnBackendAttributeType_t type, int64_t count,
+                                                   const void* values) {
+  static const auto set = real<decltype(cudnnBackendSetAttribute)>("cudnnBackendSetAttribute");
+  // The emulated device has no number that cuDNN could ask the driver about: its profile is its description.
+  if (name == CUDNN_ATTR_DEVICEPROP_DEVICE_ID) {
+    const std::string& json = device_profile().json;
+    return set(descriptor, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
+               static_cast<std::int64_t>(json.size()), json.data());
+  }
+  const cudnnStatus_t status = set(descriptor, name, type, count, values);
+  if (status == CUDNN_STATUS_SUCCESS &&
+      (name == CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS || name == CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS ||
+       name == CUDNN_ATTR_VARIANT_PACK_WORKSPACE))
+    note_variant_pack(descriptor, name, count, values);
+  return status;
+}
+
+cudnnStatus_t CUDNNWINAPI cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t descriptor) {
+  static const auto destroy = real<decltype(cudnnBackendDestroyDescriptor)>("cudnnBackendDestroyDescriptor");
+  {
+    const std::lock_guard lock(packs_mutex);
+    packs().erase(descriptor);
+  }
+  return destroy(descriptor);
+}
+
+cudnnStatus_t CUDNNWINAPI cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan,
+                                              cudnnBackendDescriptor_t variant_pack) {
+  try {
+    VariantPack pack;
+    {
+      const std::lock_guard lock(packs_mutex);
+      pack = packs().at(variant_pack);
+    }
+    const auto execution = std::make_shared<Execution>(read_back(plan, pack));
+    std::int64_t bytes = 0, got = 0;
+    cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &got,
+                             &bytes);
+    const cudaError_t queued = enqueue_library_call(
+        handle->stream, execution->name.c_str(), [execution, workspace = pack.workspace, bytes] {
+          Execution copy = *execution;  // a captured graph runs it more than once
+          try {
+            use_workspace(workspace, bytes, copy.name);
+            copy.run();
+          } catch (const std::exception& e) {
+            std::fprintf(stderr, "emulated device: %s failed: %s\n", copy.name.c_str(), e.what());
+          }
+        });
+    return queued == cudaSuccess ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_EXECUTION_FAILED_CUDART;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "emulated device: cudnnBackendExecute: %s\n", e.what());
+    return CUDNN_STATUS_BAD_PARAM;
+  }
+}
+
+}  // extern "C"
