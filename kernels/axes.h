@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "kernels/philox.h"  // CAIRN_HOST_DEVICE
 #include "kernels/pointwise.h"
 #include "kernels/view.h"
 
@@ -71,8 +72,8 @@ inline BroadcastAxes broadcast_axes(const Shape& a, const Shape& b, const Shape&
 /// no such axis): y[k][b][d]. Neighbours of one kind are merged.
 struct ReduceAxes {
   std::int64_t k = 1, a = 1, b = 1, c = 1, d = 1;
-  std::int64_t outputs() const { return k * b * d; }
-  std::int64_t reduced() const { return a * c; }
+  CAIRN_HOST_DEVICE std::int64_t outputs() const { return k * b * d; }
+  CAIRN_HOST_DEVICE std::int64_t reduced() const { return a * c; }
 };
 
 inline ReduceAxes reduce_axes(const Shape& x, const Shape& y) {
