@@ -172,7 +172,8 @@ template <class T>
 __global__ void __launch_bounds__(kTile* kTileRows)
     transpose_kernel(const T* x, T* y, CopyAxes boxes, CopyAxis outer, CopyAxis inner, int64_t tiles,
                      Write write) {
-  __shared__ T tile[kTile][kTile + 1];
+  using Word = typename WordOf<sizeof(T)>::Type;  // 16-bit types as bits: __half has a constructor
+  __shared__ Word tile[kTile][kTile + 1];
   const int64_t tiles_inner = (inner.length + kTile - 1) / kTile,
                 tiles_outer = (outer.length + kTile - 1) / kTile;
   const int tx = static_cast<int>(threadIdx.x), ty = static_cast<int>(threadIdx.y);
@@ -189,12 +190,14 @@ __global__ void __launch_bounds__(kTile* kTileRows)
     }
     for (int r = ty; r < kTile; r += kTileRows)  // lanes along outer, where x is dense
       if (j0 + r < inner.length && i0 + tx < outer.length)
-        tile[r][tx] = x[at_x + (i0 + tx) * outer.step_x + (j0 + r) * inner.step_x];
+        tile[r][tx] =
+            *reinterpret_cast<const Word*>(x + at_x + (i0 + tx) * outer.step_x + (j0 + r) * inner.step_x);
     __syncthreads();
     for (int r = ty; r < kTile; r += kTileRows)  // lanes along inner, where y is
       if (i0 + r < outer.length && j0 + tx < inner.length) {
         T* to = y + at_y + (i0 + r) * outer.step_y + (j0 + tx) * inner.step_y;
-        *to = write == Write::add ? sum(*to, tile[tx][r]) : tile[tx][r];
+        const T value = *reinterpret_cast<const T*>(&tile[tx][r]);
+        *to = write == Write::add ? sum(*to, value) : value;
       }
     __syncthreads();
   }

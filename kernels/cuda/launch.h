@@ -5,7 +5,7 @@
 ///
 /// What both compilers understand, and so what a kernel is written in:
 ///  - shared memory: `__shared__ T tile[N];`, with `__align__(16)` behind it where vectors go through it, or
-///    CAIRN_DYNAMIC_SHARED(T, name); never `extern __shared__`;
+///    CAIRN_DYNAMIC_SHARED(T, name); never `extern __shared__`; T without a constructor (__half has one);
 ///  - launches: launch(kernel, grid, block, shared_bytes, stream, args...), never `<<<`;
 ///  - bf16 and fp16: load, to_float, compute in float, from_float, store; no arithmetic on 16-bit types;
 ///  - __constant__ and __device__ variables are file-local, set with cudaMemcpyToSymbol;

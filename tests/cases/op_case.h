@@ -9,7 +9,7 @@
 #include "tests/reference.h"
 
 /// The table from which the op tests are made: for each op a file in this folder lists its cases; the drivers
-/// in tests/engine/op_test.cpp run each on every device and dtype against the double-precision reference.
+/// in op_driver.h run each on every device and dtype against the double-precision reference.
 namespace cairn::cases {
 
 struct Input {
