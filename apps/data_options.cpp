@@ -1,17 +1,37 @@
 #include "apps/data_options.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <map>
 
 #include "apps/progress.h"
 #include "data/dataset/scan.h"
 #include "data/duplicates.h"
+#include "data/file.h"
+#include "data/fixes.h"
 
 namespace cairn::app {
 
+data::Dataset open_fixed_dataset(const std::string& path, const std::string& fixes, Console& console) {
+  data::Dataset dataset = data::open_dataset(path);
+  for (const std::string& warning : dataset.warnings) console.warn(warning);
+  if (fixes.empty()) return dataset;
+  const data::FixesDone done = data::apply_fixes(dataset, data::parse_fixes(fixes, "fixes.csv"));
+  console.say("fixes: " + std::to_string(done.dropped) + " images dropped, " +
+              std::to_string(done.relabelled) + " relabelled" +
+              (done.absent > 0 ? ", " + std::to_string(done.absent) + " to drop are not there" : ""));
+  return dataset;
+}
+
+std::string read_fixes(const std::string& path, bool may_be_absent) {
+  if (path.empty() || (may_be_absent && !std::filesystem::exists(path))) return {};
+  const std::vector<std::uint8_t> bytes = data::read_file(path);
+  return {bytes.begin(), bytes.end()};
+}
+
 CheckedData check_data(const std::string& path, const CheckOptions& check, Console& console) {
-  CheckedData checked{.dataset = data::open_dataset(path), .hashes = {}, .near_duplicates = {}};
-  for (const std::string& warning : checked.dataset.warnings) console.warn(warning);
+  CheckedData checked{
+      .dataset = open_fixed_dataset(path, check.fixes, console), .hashes = {}, .near_duplicates = {}};
   Progress progress("reading images", static_cast<std::int64_t>(checked.dataset.items.size()),
                     console.quiet());
   data::ScanOptions options;

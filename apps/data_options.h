@@ -16,10 +16,17 @@ struct CheckedData {
   std::vector<std::pair<std::int64_t, std::int64_t>> near_duplicates;  // pairs of items that join groups
 };
 struct CheckOptions {
+  std::string fixes = {};  // text of a fixes.csv to apply; empty: none
   std::int64_t max_pixels;
   int workers;
   bool near_duplicates;  // whether to look for them
 };
+/// Opens a data set and applies the text of a fixes.csv, which may be empty; what it did and warnings go to
+/// the console. Throws InputError.
+data::Dataset open_fixed_dataset(const std::string& path, const std::string& fixes, Console& console);
+/// The content of a fixes.csv; empty where the name is, or where there is no such file and it may be absent.
+std::string read_fixes(const std::string& path, bool may_be_absent);
+
 /// Opens and reads it; warnings go to the console. Throws InputError.
 CheckedData check_data(const std::string& path, const CheckOptions& options, Console& console);
 

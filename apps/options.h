@@ -37,6 +37,7 @@ struct TrainOptions {
   std::string data;
   std::string out;
   std::string split;
+  std::string fixes;
   std::string init;
   std::string model = "resnet18";
   std::optional<std::int64_t> epochs;
@@ -91,6 +92,8 @@ void visit_train_options(Options& o, Visitor&& v) {
   v("out", o.out, "run directory to make; must be empty or missing (default: runs/MODEL-DATE-TIME)",
     Choices{});
   v("split", o.split, "manifest written by `cairn split` (default: split here)", Choices{});
+  v("fixes", o.fixes,
+    "drop and relabel images as this fixes.csv of `cairn inspect` says; files stay as they are", Choices{});
   v("init", o.init, "start from these weights: .safetensors, or PyTorch's .pth", Choices{});
   v("model", o.model, "what to train", model_names());
   v("epochs", o.epochs, "passes over the training part", Choices{});

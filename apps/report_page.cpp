@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <fstream>
 
+#include "apps/html.h"
 #include "data/atomic_file.h"
 
 namespace cairn::app {
@@ -18,23 +19,6 @@ td:first-child,th:first-child{text-align:left}.wide{overflow-x:auto}
 svg{width:100%;max-width:40rem;height:auto}text{font-size:12px;fill:currentColor}
 .a{stroke:#2a7de1;fill:none;stroke-width:2}.b{stroke:#d9822b;fill:none;stroke-width:2}.axis{stroke:#888}
 )";
-
-std::string escaped(const std::string& text) {
-  std::string result;
-  for (const char c : text) {
-    if (c == '&')
-      result += "&amp;";
-    else if (c == '<')
-      result += "&lt;";
-    else if (c == '>')
-      result += "&gt;";
-    else if (c == '"')
-      result += "&quot;";
-    else
-      result += c;
-  }
-  return result;
-}
 
 std::string number(double value, int digits = 3) {
   char text[40];
@@ -123,17 +107,17 @@ std::string scores_html(const Scores& s, const ScoreIntervals& i, const std::vec
       "tr>";
   for (std::size_t c = 0; c < classes.size(); ++c) {
     const ClassScores& k = s.classes[c];
-    html += "<tr><td>" + escaped(classes[c]) + "</td><td>" + number(k.precision) + "</td><td>" +
+    html += "<tr><td>" + html_escaped(classes[c]) + "</td><td>" + number(k.precision) + "</td><td>" +
             number(k.recall) + "</td><td>" + number(k.f1) + "</td><td>" + std::to_string(k.support) +
             "</td></tr>";
   }
   html +=
       "</table><h2>Confusion matrix</h2><p>Rows: what the images are. Columns: what was answered.</p>"
       "<div class=\"wide\"><table><tr><th></th>";
-  for (const std::string& name : classes) html += "<th>" + escaped(name) + "</th>";
+  for (const std::string& name : classes) html += "<th>" + html_escaped(name) + "</th>";
   html += "</tr>";
   for (std::size_t r = 0; r < classes.size(); ++r) {
-    html += "<tr><td>" + escaped(classes[r]) + "</td>";
+    html += "<tr><td>" + html_escaped(classes[r]) + "</td>";
     for (std::size_t c = 0; c < classes.size(); ++c) {
       const std::int64_t n = s.confusion[r * classes.size() + c];
       const double share =
@@ -153,9 +137,9 @@ void write_report(const RunDir& run, const TrainResult& result, const std::vecto
   std::string html =
       "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
       "content=\"width=device-width,initial-scale=1\"><title>cairn: " +
-      escaped(run.path()) + "</title><style>" + kStyle + "</style></head><body><h1>" +
-      escaped(options.at("model").get<std::string>()) + " on " +
-      escaped(options.at("data").get<std::string>()) + "</h1>";
+      html_escaped(run.path()) + "</title><style>" + kStyle + "</style></head><body><h1>" +
+      html_escaped(options.at("model").get<std::string>()) + " on " +
+      html_escaped(options.at("data").get<std::string>()) + "</h1>";
   html += "<p>" + std::to_string(result.epochs) + " epochs, " + std::to_string(result.steps) +
           " steps, best epoch " + std::to_string(result.best_epoch) + ".</p>";
   if (result.test)
@@ -166,7 +150,7 @@ void write_report(const RunDir& run, const TrainResult& result, const std::vecto
   html += "<h2>Curves</h2>" + curves_html(run) + "<h2>Options</h2><table>";
   for (const auto& [name, value] : options.items())
     html += "<tr><td>--" + name + "</td><td>" +
-            escaped(value.is_string() ? value.get<std::string>() : value.dump()) + "</td></tr>";
+            html_escaped(value.is_string() ? value.get<std::string>() : value.dump()) + "</td></tr>";
   html += "</table><p>cairn " CAIRN_VERSION "</p></body></html>\n";
   data::write_file_atomically(run.report(), html);
 }

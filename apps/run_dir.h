@@ -21,6 +21,7 @@ class RunDir {
   const std::string& path() const { return path_; }
   std::string config() const { return path_ + "/config.json"; }
   std::string split() const { return path_ + "/split.csv"; }
+  std::string fixes() const { return path_ + "/fixes.csv"; }
   std::string metrics() const { return path_ + "/metrics.jsonl"; }
   std::string log() const { return path_ + "/train.log"; }
   std::string report() const { return path_ + "/report.html"; }

@@ -208,6 +208,7 @@ void Trainer::save_state(std::int64_t epoch, std::int64_t batch) {
   const nlohmann::json progress = {{"options", to_json(o_)},
                                    {"classes", card_.classes},
                                    {"manifest", setup_.manifest_text},
+                                   {"fixes", setup_.fixes_text},
                                    {"threads", compute_threads()},
                                    {"precision", name_of(precision_)},
                                    {"epoch", epoch},

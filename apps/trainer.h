@@ -24,6 +24,7 @@ struct TrainSetup {
   const data::Dataset& dataset;
   const data::Manifest& manifest;
   std::string manifest_text;  // split.csv, kept in the state
+  std::string fixes_text;     // fixes.csv, kept in the state; may be empty
   const RunDir& run;
   Console& console;
   /// The progress that checkpoints/last.state holds; null: begin at the beginning.

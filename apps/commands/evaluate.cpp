@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "apps/commands/commands.h"
+#include "apps/data_options.h"
 #include "apps/metrics.h"
 #include "apps/options.h"
 #include "apps/prediction.h"
@@ -56,8 +57,11 @@ std::vector<std::int64_t> items_to_evaluate(const Options& o, const data::Datase
     return items;
   }
   const data::Part wanted = data::parse_part(part);
-  if (!o.source.run.empty())
-    return data::part_items(dataset, data::read_manifest(RunDir::open(o.source.run).split()), wanted);
+  if (!o.source.run.empty()) {
+    const data::Manifest manifest = data::read_manifest(RunDir::open(o.source.run).split());
+    data::check_disjoint(manifest);
+    return data::part_items(dataset, manifest, wanted);
+  }
   for (std::size_t i = 0; i < dataset.items.size(); ++i)
     if (dataset.items[i].part == part) items.push_back(static_cast<std::int64_t>(i));
   return items;
@@ -75,8 +79,10 @@ Evaluation evaluate(const Options& o, Device device, Console& console) {
     if (o.source.run.empty()) throw InputError("--data is missing: which images to evaluate on");
     e.data = RunDir::open(o.source.run).options().data;
   }
-  data::Dataset dataset = data::open_dataset(e.data);
-  for (const std::string& warning : dataset.warnings) console.warn(warning);
+  // The run's own data is seen as the run saw it.
+  const std::string fixes =
+      o.data.empty() ? read_fixes(RunDir::open(o.source.run).fixes(), /*may_be_absent=*/true) : "";
+  data::Dataset dataset = open_fixed_dataset(e.data, fixes, console);
   rename_classes(dataset, found.card.classes);
   const std::vector<std::int64_t> items = items_to_evaluate(o, dataset, e.part);
   if (items.empty()) throw InputError("part " + e.part + " of " + e.data + " holds no image");

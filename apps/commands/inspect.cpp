@@ -1,95 +1,82 @@
-#include <map>
-
 #include "apps/commands/commands.h"
+#include "apps/inspect/inspection.h"
+#include "apps/inspect/page.h"
+#include "apps/inspect/speed.h"
 #include "apps/options.h"
-#include "apps/progress.h"
-#include "data/dataset/dataset.h"
-#include "data/dataset/scan.h"
+#include "data/atomic_file.h"
 #include "kernels/error.h"
 
 namespace cairn::app {
 namespace {
 
 struct Options {
-  CommonOptions output;
+  CommonOptions common;
   std::string data;
-  int workers = 0;
+  std::string html;
+  std::string fixes;
+  std::string augment;
+  std::string model = "resnet18";
+  bool speed = false;
+  bool no_near_duplicates = false;
+  int image_size = 224;
+  std::uint64_t seed = 0;
   std::int64_t max_pixels = 128'000'000;
 };
 
-// Paths that hold the same bytes; those whose labels differ are apart.
-struct Copies {
-  std::vector<std::vector<std::int64_t>> same_label, other_label;
-};
-
-Copies find_copies(const data::Dataset& dataset, const std::vector<std::string>& hashes) {
-  std::map<std::string, std::vector<std::int64_t>> groups;
-  for (std::size_t i = 0; i < hashes.size(); ++i) groups[hashes[i]].push_back(static_cast<std::int64_t>(i));
-  Copies copies;
-  for (const auto& [hash, items] : groups) {
-    if (items.size() < 2) continue;
-    bool differ = false;
-    for (const std::int64_t item : items)
-      differ = differ || dataset.items[item].label != dataset.items[items[0]].label;
-    (differ ? copies.other_label : copies.same_label).push_back(items);
-  }
-  return copies;
+void write_page(const Options& o, const Inspection& inspection, Console& console) {
+  PageOptions page{.data = o.data,
+                   .decode = {},
+                   .workers = o.common.workers,
+                   .augment = data::parse_augment(o.augment.empty() ? "none" : o.augment),
+                   .image_size = o.image_size,
+                   .seed = o.seed};
+  page.decode.max_pixels = o.max_pixels;
+  data::write_file_atomically(o.html, inspection_page(inspection, page));
+  console.say("wrote " + o.html);
 }
 
-nlohmann::json paths_json(const data::Dataset& dataset,
-                          const std::vector<std::vector<std::int64_t>>& groups) {
-  nlohmann::json json = nlohmann::json::array();
-  for (const auto& group : groups) {
-    nlohmann::json paths = nlohmann::json::array();
-    for (const std::int64_t item : group) paths.push_back(dataset.items[item].path);
-    json.push_back(paths);
-  }
-  return json;
+void write_fixes(const Options& o, const Inspection& inspection, Console& console) {
+  const std::vector<data::Fix> fixes = safe_fixes(inspection);
+  data::write_file_atomically(o.fixes, data::fixes_text(fixes));
+  console.say(
+      "wrote " + o.fixes + ": " + std::to_string(fixes.size()) +
+      " images to drop (damaged files and further copies); what needs a person's eye is left to --html");
 }
 
 int run(const Options& o) {
-  Console console(o.output.quiet, o.output.json);
+  Console console(o.common.quiet, o.common.json);
+  if (!o.augment.empty() && o.html.empty() && !o.speed)
+    throw InputError("--augment shows pictures, or is measured: give --html FILE or --speed as well");
   data::Dataset dataset = data::open_dataset(o.data);
   for (const std::string& warning : dataset.warnings) console.warn(warning);
-  Progress progress("reading images", static_cast<std::int64_t>(dataset.items.size()), console.quiet());
-  data::ScanOptions options;
-  options.decode.max_pixels = o.max_pixels;
-  options.workers = o.workers;
-  options.progress = [&](std::int64_t done, std::int64_t) { progress.update(done); };
-  const data::Scan scan = data::scan_dataset(dataset, options);
-  progress.finish();
-  const Copies copies = find_copies(dataset, scan.hashes);
-  const std::vector<std::int64_t> counts = dataset.class_counts();
-  if (o.output.json) {
-    nlohmann::json json = {{"images", dataset.items.size()},
-                           {"classes", nlohmann::json::array()},
-                           {"damaged", nlohmann::json::array()},
-                           {"ignored_files", dataset.ignored_files},
-                           {"duplicates", paths_json(dataset, copies.same_label)},
-                           {"label_conflicts", paths_json(dataset, copies.other_label)}};
-    for (std::size_t c = 0; c < counts.size(); ++c)
-      json["classes"].push_back({{"name", dataset.classes[c]}, {"images", counts[c]}});
-    for (const data::DamagedFile& f : scan.damaged)
-      json["damaged"].push_back({{"path", f.path}, {"reason", f.reason}});
+  const Inspection inspection = inspect(std::move(dataset),
+                                        {.max_pixels = o.max_pixels,
+                                         .workers = o.common.workers,
+                                         .image_size = o.image_size,
+                                         .near_duplicates = !o.no_near_duplicates},
+                                        console);
+  if (!o.html.empty()) write_page(o, inspection, console);
+  if (!o.fixes.empty()) write_fixes(o, inspection, console);
+  std::optional<SpeedReport> speed;
+  if (o.speed)
+    speed = measure_speed(inspection.dataset,
+                          {.common = o.common,
+                           .model = o.model,
+                           .augment = data::parse_augment(o.augment.empty() ? "light" : o.augment),
+                           .image_size = o.image_size,
+                           .max_pixels = o.max_pixels},
+                          console);
+  if (o.common.json) {
+    nlohmann::json json = inspection_json(inspection);
+    if (speed) json["speed"] = speed_json(*speed);
     console.result(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
     return 0;
   }
-  console.result(o.data + ": " + std::to_string(dataset.items.size()) + " images in " +
-                 std::to_string(dataset.classes.size()) + " classes");
-  for (std::size_t c = 0; c < counts.size(); ++c)
-    console.result("  " + dataset.classes[c] + ": " + std::to_string(counts[c]));
-  console.result("damaged files: " + std::to_string(scan.damaged.size()));
-  for (const data::DamagedFile& f : scan.damaged) console.result("  " + one_line(f.path + ": " + f.reason));
-  const auto list = [&](const std::string& title, const std::vector<std::vector<std::int64_t>>& groups) {
-    console.result(title + ": " + std::to_string(groups.size()));
-    for (const auto& group : groups) {
-      std::string line = " ";
-      for (const std::int64_t item : group) line += " " + dataset.items[item].path;
-      console.result(one_line(line));
-    }
-  };
-  list("images that lie there more than once", copies.same_label);
-  list("images under two labels", copies.other_label);
+  console.result(o.data + ": " + std::to_string(inspection.dataset.items.size()) + " images in " +
+                 std::to_string(inspection.dataset.classes.size()) + " classes");
+  std::string text = inspection_text(inspection) + (speed ? speed_text(*speed) : "");
+  text.pop_back();
+  console.result(text);
   return 0;
 }
 
@@ -100,14 +87,28 @@ Command add_inspect(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   command->add_option("DATA", o->data, "folder with one folder a class, CSV (path,label), or .tar shards")
       ->required();
-  command->add_option("--workers", o->workers, "threads that read images; 0: one a core")
+  command->add_option("--html", o->html,
+                      "write a page that shows the images in question, to tick and correct");
+  command->add_option("--fixes", o->fixes,
+                      "write a fixes.csv that drops damaged files and further copies, for train --fixes");
+  command->add_option("--augment", o->augment, "on the page: what training sees; with --speed: measure it")
+      ->check(CLI::IsMember({"none", "light", "standard"}));
+  command->add_flag("--speed", o->speed,
+                    "measure how fast these images can be loaded, and what limits training");
+  command->add_option("--model", o->model, "--speed: the model that would be trained")
       ->capture_default_str()
-      ->check(CLI::Range(0, 4096));
+      ->check(CLI::IsMember(model_names()));
+  command->add_flag("--no-near-duplicates", o->no_near_duplicates,
+                    "do not look for images that look alike (quadratic: a minute at some 200,000 images)");
+  command->add_option("--image-size", o->image_size, "side of the square that training resizes to")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 4096));
+  command->add_option("--seed", o->seed, "of the augmentation shown")->capture_default_str();
   command->add_option("--max-pixels", o->max_pixels, "count larger images as damaged")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  add_output(*command, o->output);
-  command->footer("Example: cairn inspect photos");
+  add_common(*command, o->common);
+  command->footer("Example: cairn inspect photos --html photos.html");
   return {command, [o] { return run(*o); }};
 }
 

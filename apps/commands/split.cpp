@@ -12,6 +12,7 @@ struct Options {
   CommonOptions output;
   std::string data;
   std::string out;
+  std::string fixes;
   std::string protocol = "split-first";
   std::string near_duplicates = "together";
   int folds = 0;
@@ -51,15 +52,18 @@ int write_folds(const Options& o, const CheckedData& checked, const data::SplitO
 
 int run(const Options& o) {
   Console console(o.output.quiet, o.output.json);
-  const CheckedData checked = check_data(
-      o.data, {o.max_pixels, o.workers, wants_near_duplicates(o.protocol, o.near_duplicates)}, console);
+  const CheckedData checked = check_data(o.data,
+                                         {read_fixes(o.fixes, false), o.max_pixels, o.workers,
+                                          wants_near_duplicates(o.protocol, o.near_duplicates)},
+                                         console);
   data::SplitOptions how = split_options(o.protocol, o.val_fraction, o.test_fraction, o.seed);
   how.near_duplicates = checked.near_duplicates;
   if (o.folds > 0) return write_folds(o, checked, how, console);
   const data::Split split = data::split_dataset(checked.dataset, checked.hashes, how);
   for (const std::string& warning : split.warnings) console.warn(warning);
   const nlohmann::json result = write_split(checked.dataset, split.manifest, o.out, console);
-  console.say("next: cairn train --data " + o.data + " --split " + o.out);
+  console.say("next: cairn train --data " + o.data + " --split " + o.out +
+              (o.fixes.empty() ? "" : " --fixes " + o.fixes));
   if (o.output.json) console.result(result.dump());
   return 0;
 }
@@ -72,6 +76,8 @@ Command add_split(CLI::App& app) {
   command->add_option("DATA", o->data, "folder with one folder a class, CSV (path,label), or .tar shards")
       ->required();
   command->add_option("--out", o->out, "manifest to write, e.g. split.csv")->required();
+  command->add_option("--fixes", o->fixes,
+                      "drop and relabel images as this fixes.csv of `cairn inspect` says");
   command->add_option("--protocol", o->protocol, "oversample-first leaks by design: for comparison only")
       ->capture_default_str()
       ->check(CLI::IsMember({"split-first", "oversample-first"}));

@@ -88,8 +88,8 @@ std::string read_text(const std::string& path) {
 
 // Trains one model on one split into one run directory.
 TrainResult run_one(const Options& options, Device device, const data::Dataset& dataset,
-                    const data::Manifest& manifest, const RunDir& run, Console& console,
-                    const nlohmann::json& progress) {
+                    const data::Manifest& manifest, const std::string& fixes, const RunDir& run,
+                    Console& console, const nlohmann::json& progress) {
   const TrainOptions& o = options.train;
   ModelCard card{.model = o.model,
                  .classes = dataset.classes,
@@ -98,6 +98,7 @@ TrainResult run_one(const Options& options, Device device, const data::Dataset& 
                  .normalization = make_normalization(o.mean, o.std)};
   if (progress.is_null()) {
     data::write_manifest(run.split(), manifest);
+    if (!fixes.empty()) data::write_file_atomically(run.fixes(), fixes);
     run.write_config(o, card,
                      {{"device", to_string(device)},
                       {"threads", compute_threads()},
@@ -110,6 +111,7 @@ TrainResult run_one(const Options& options, Device device, const data::Dataset& 
                    .dataset = dataset,
                    .manifest = manifest,
                    .manifest_text = read_text(run.split()),
+                   .fixes_text = fixes,
                    .run = run,
                    .console = console,
                    .progress = progress,
@@ -141,7 +143,8 @@ data::Manifest split_for(const TrainOptions& o, const CheckedData& checked, Cons
 }
 
 // --folds K --seeds N: every fold with every seed, each in its own run directory.
-int run_folds(Options options, Device device, const CheckedData& checked, Console& console) {
+int run_folds(Options options, Device device, const CheckedData& checked, const std::string& fixes,
+              Console& console) {
   const std::string out = options.train.out;
   const std::uint64_t first_seed = options.train.seed;
   data::SplitOptions how = split_options(options.train.protocol, options.train.val_fraction, {}, first_seed);
@@ -159,7 +162,8 @@ int run_folds(Options options, Device device, const CheckedData& checked, Consol
       console.say("== " + name);
       const data::Manifest manifest =
           splits.empty() ? split_for(options.train, checked, console) : splits[fold].manifest;
-      const TrainResult result = run_one(options, device, checked.dataset, manifest, run, console, nullptr);
+      const TrainResult result =
+          run_one(options, device, checked.dataset, manifest, fixes, run, console, nullptr);
       if (result.stopped) return stopped(run);
       results.push_back(result_json(result));
       results.back()["run"] = run.path();
@@ -199,26 +203,28 @@ int start(Options options, Console& console) {
     console.warn(
         "--protocol oversample-first puts copies of one image in several parts: its accuracies are too high");
 
+  const std::string fixes = read_fixes(o.fixes, false);
   if (o.split.empty()) {
     const CheckedData checked = check_data(
-        o.data, {o.max_pixels, options.common.workers, wants_near_duplicates(o.protocol, o.near_duplicates)},
+        o.data,
+        {fixes, o.max_pixels, options.common.workers, wants_near_duplicates(o.protocol, o.near_duplicates)},
         console);
-    if (many) return run_folds(options, device, checked, console);
+    if (many) return run_folds(options, device, checked, fixes, console);
     const data::Manifest manifest = split_for(o, checked, console);
     const RunDir run = RunDir::create(o.out);
     console.log_to(run.log());
     say_parts(checked.dataset, manifest, console);
-    return finish(options, run_one(options, device, checked.dataset, manifest, run, console, nullptr), run,
-                  console);
+    return finish(options, run_one(options, device, checked.dataset, manifest, fixes, run, console, nullptr),
+                  run, console);
   }
-  const data::Dataset dataset = data::open_dataset(o.data);
-  for (const std::string& warning : dataset.warnings) console.warn(warning);
+  const data::Dataset dataset = open_fixed_dataset(o.data, fixes, console);
   const data::Manifest manifest = data::read_manifest(o.split);
   data::check_disjoint(manifest);
   const RunDir run = RunDir::create(o.out);
   console.log_to(run.log());
   say_parts(dataset, manifest, console);
-  return finish(options, run_one(options, device, dataset, manifest, run, console, nullptr), run, console);
+  return finish(options, run_one(options, device, dataset, manifest, fixes, run, console, nullptr), run,
+                console);
 }
 
 int resume(Options options, Console& console) {
@@ -241,14 +247,18 @@ int resume(Options options, Console& console) {
   console.log_to(run.log());
   data::write_file_atomically(run.split(), progress.at("manifest").get<std::string>());
   const data::Manifest manifest = data::read_manifest(run.split());
-  const data::Dataset dataset = data::open_dataset(options.train.data);
+  data::check_disjoint(manifest);
+  const std::string fixes = progress.value("fixes", "");
+  if (!fixes.empty()) data::write_file_atomically(run.fixes(), fixes);
+  const data::Dataset dataset = open_fixed_dataset(options.train.data, fixes, console);
   if (dataset.classes != progress.at("classes").get<std::vector<std::string>>())
     throw InputError(options.train.data + " no longer has the classes that the run began with");
   data::check_contents(dataset, manifest, options.common.workers);
   console.say("resuming " + run.path() + " in epoch " +
               std::to_string(progress.at("epoch").get<std::int64_t>() + 1) + ", batch " +
               std::to_string(progress.at("batch").get<std::int64_t>() + 1));
-  return finish(options, run_one(options, device, dataset, manifest, run, console, progress), run, console);
+  return finish(options, run_one(options, device, dataset, manifest, fixes, run, console, progress), run,
+                console);
 }
 
 // What a run was begun with decides how it goes on; only how fast may be chosen anew.

@@ -49,6 +49,7 @@ Scan scan_dataset(Dataset& dataset, const ScanOptions& options) {
 
   const std::string left_out = std::to_string(scan.damaged.size()) + " of " + std::to_string(n) + " images";
   scan.warnings.push_back(left_out + " could not be read and were left out");
+  if (options.allow_empty_classes) return scan;
   const std::string first = scan.damaged[0].path + ": " + scan.damaged[0].reason;
   if (dataset.items.empty()) {
     throw InputError(printable(dataset.root) + ": no image could be read; the first: " + printable(first));

@@ -19,6 +19,7 @@ struct ScanOptions {
   /// Called with every image that could be decoded, by its place in dataset.items before any is left out;
   /// from several threads at once; may be empty.
   std::function<void(int64_t item, std::span<const uint8_t> bytes, const Image& image)> visit;
+  bool allow_empty_classes = false;  // and an empty set: for a report of what is wrong
 };
 
 struct DamagedFile {
