@@ -6,12 +6,13 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/column_sums.h"
 #include "kernels/cuda/pad_channels.h"
 #include "kernels/cuda/status.h"
 #include "kernels/pointwise.h"
-#include "kernels/reduce.h"
 #include "kernels/scratch.h"
 
 // The provider of convolutions through cuDNN: arguments -> graph -> plan -> execute. cuDNN wants one dtype
@@ -140,16 +141,13 @@ ForwardPieces pieces_of(const Conv2dForward& a, const ConvGraph& g, Scratch& s) 
 DataPieces pieces_of(const Conv2dBackwardData& a, const ConvGraph& g, Scratch& s) { return {a, g, s}; }
 WeightPieces pieces_of(const Conv2dBackwardWeight& a, const ConvGraph& g, Scratch& s) { return {a, g, s}; }
 
-/// dbias: sums of dy over all but the last axis.
-Reduce column_sums(const Conv2dBackwardWeight& a) {
-  Reduce r{.op = ReduceOp::sum, .x = a.dy, .y = a.dbias, .write = a.dbias_write};
-  r.y.shape = {1, 1, 1, a.dbias.shape[0]};
-  return r;
+ColumnSums bias_sums(const Conv2dBackwardWeight& a) {
+  return {.x = a.dy, .y = a.dbias, .write = a.dbias_write};
 }
 std::size_t reduction_bytes(const Queue&, const Conv2dForward&) { return 0; }
 std::size_t reduction_bytes(const Queue&, const Conv2dBackwardData&) { return 0; }
 std::size_t reduction_bytes(const Queue& queue, const Conv2dBackwardWeight& a) {
-  return a.dbias ? reduce.workspace(queue, column_sums(a)) : 0;
+  return a.dbias ? column_sums.workspace(queue, bias_sums(a)) : 0;
 }
 
 // ---- the passes, with their tensors in the order of uids_of ----
@@ -178,7 +176,21 @@ Status run(const Call& call, const Conv2dForward& a, const ForwardPieces& p) {
     if (Status s = convert(call.queue, a.w, p.w.view); !s.ok()) return s;
   if (p.bias.copied)
     if (Status s = convert(call.queue, a.bias, p.bias.view); !s.ok()) return s;
-  call({p.x.view.data, p.w.view.data, a.y.data, a.residual.data, p.bias.view.data});
+  const ConvGraph& g = call.graph;
+  call({p.x.view.data, p.w.view.data, a.y.data, g.residual ? a.residual.data : nullptr,
+        g.bias ? p.bias.view.data : nullptr});
+  // What the graph has not fused: y = relu(y + residual + bias) in place.
+  const auto add = [&](const ConstView& b) {
+    return binary_forward(call.queue, {.op = BinaryOp::add, .a = a.y, .b = b, .y = a.y});
+  };
+  if (a.residual && !g.residual)
+    if (Status s = add(a.residual); !s.ok()) return s;
+  if (a.bias && !g.bias) {
+    ConstView row = p.bias.view;
+    row.shape = {1, 1, 1, a.bias.shape[0]};
+    if (Status s = add(row); !s.ok()) return s;
+  }
+  if (a.activation == Activation::relu && !g.relu) return relu_forward(call.queue, {a.y, a.y});
   return {};
 }
 
@@ -197,10 +209,10 @@ Status run(const Call& call, const Conv2dBackwardWeight& a, const WeightPieces& 
     if (Status s = convert(call.queue, p.dw.view, a.dw, a.write); !s.ok()) return s;
   if (!a.dbias) return {};
   // cuDNN's workspace has served: the reduction is queued behind it.
-  Reduce sums = column_sums(a);
+  ColumnSums sums = bias_sums(a);
   sums.scratch = call.workspace;
   sums.scratch_bytes = reduction_bytes(call.queue, a);
-  return reduce(call.queue, sums);
+  return column_sums(call.queue, sums);
 }
 
 // ---- slots ----
@@ -209,16 +221,42 @@ bool empty(const Conv2dForward& a) { return a.x.numel() == 0 || a.y.numel() == 0
 bool empty(const Conv2dBackwardData& a) { return a.dx.numel() == 0 || a.dy.numel() == 0; }
 bool empty(const Conv2dBackwardWeight& a) { return a.x.numel() == 0 || a.dy.numel() == 0; }
 
+/// The graph that serves, with its plan: as fused as cuDNN can, else without the epilogue, else none.
+struct Choice {
+  ConvGraph graph;
+  std::shared_ptr<const MaybePlan> found;
+  explicit operator bool() const { return found && found->plan; }
+};
+template <class Args>
+Choice choose(const Queue& queue, const Args& a) {
+  if (empty(a)) return {};
+  PlanCache& plans = state(queue.device.index).plans;
+  Choice c{graph_of(a, queue.allow_tf32), nullptr};
+  c.found = plans.get(c.graph);
+  if (!c && (c.graph.bias || c.graph.residual || c.graph.relu)) {
+    c.graph.bias = c.graph.residual = c.graph.relu = 0;
+    c.found = plans.get(c.graph);
+  }
+  return c;
+}
+
+/// Plain kernels serve instead of cuDNN: said once a graph.
+void warn_plain(const Choice& c) {
+  static std::mutex mutex;
+  static auto& said = *new std::set<ConvGraph>;
+  const std::lock_guard lock(mutex);
+  if (said.insert(c.graph).second)
+    std::fprintf(stderr, "warning: a plain convolution, many times slower, is used: %s\n",
+                 c.found->why.c_str());
+}
+
 template <class Args>
 std::size_t workspace_cuda(const Queue& queue, const Args& a) {
   try {
-    if (!empty(a)) {
-      const ConvGraph graph = graph_of(a, queue.allow_tf32);
-      if (const auto found = state(queue.device.index).plans.get(graph); found->plan) {
-        Scratch scratch;
-        (void)pieces_of(a, graph, scratch);
-        return scratch.used() + std::max(found->plan->workspace, reduction_bytes(queue, a));
-      }
+    if (const Choice c = choose(queue, a)) {
+      Scratch scratch;
+      (void)pieces_of(a, c.graph, scratch);
+      return scratch.used() + std::max(c.found->plan->workspace, reduction_bytes(queue, a));
     }
   } catch (const std::exception&) {
     return 0;  // run() meets it again, and reports it
@@ -229,27 +267,23 @@ std::size_t workspace_cuda(const Queue& queue, const Args& a) {
 
 template <class Args>
 Status run_cuda(const Queue& queue, const Args& a) {
-  std::string what;
+  Choice c;
   try {
-    if (!empty(a)) {
-      const ConvGraph graph = graph_of(a, queue.allow_tf32);
-      what = to_string(graph);
-      const auto found = state(queue.device.index).plans.get(graph);
-      if (found->plan) {
-        Scratch scratch(a.scratch);
-        const auto pieces = pieces_of(a, graph, scratch);
-        void* workspace = scratch.take(0);
-        return run(Call{queue, *found->plan, graph, workspace}, a, pieces);
-      }
+    c = choose(queue, a);
+    if (c) {
+      Scratch scratch(a.scratch);
+      const auto pieces = pieces_of(a, c.graph, scratch);
+      return run(Call{queue, *c.found->plan, c.graph, scratch.take(0)}, a, pieces);
     }
+    if (c.found) warn_plain(c);
   } catch (const std::exception& e) {
-    return Status::error("[" + std::string(name_of(a)) + "] " + e.what() + " (" + what + ")");
+    return Status::error("[" + std::string(name_of(a)) + "] " + e.what() + " (" + to_string(c.graph) + ")");
   }
   const auto& entry = plain_of(a);
   if (!entry.run)
-    return Status::error(
-        "[" + std::string(name_of(a)) + "] neither cuDNN nor a plain kernel serves this: " + what,
-        Status::Code::no_kernel);
+    return Status::error("[" + std::string(name_of(a)) + "] neither cuDNN nor a plain kernel serves this: " +
+                             (c.found ? c.found->why : "an empty tensor"),
+                         Status::Code::no_kernel);
   return entry.run(queue, a);
 }
 
@@ -257,9 +291,10 @@ Status run_cuda(const Queue& queue, const Args& a) {
 
 ConvGraph graph_of(const Conv2dForward& a, bool tf32) {
   ConvGraph g = make_graph(Pass::fprop, a.dtype(), a.x.shape, a.w.shape, a.y.shape, a.geometry, tf32);
+  // cuDNN's precompiled kernels fuse a bias, with or without the rest; the rest alone wants its compiler.
   g.bias = static_cast<bool>(a.bias);
-  g.residual = static_cast<bool>(a.residual);
-  g.relu = a.activation == Activation::relu;
+  g.residual = a.bias && a.residual;
+  g.relu = a.bias && a.activation == Activation::relu;
   const bool wide = a.dtype() == DType::f32;
   g.alignment = alignment_of({pads(g, a.x.shape) ? nullptr : a.x.data, wide ? a.w.data : nullptr,
                               wide ? a.bias.data : nullptr, a.residual.data, a.y.data});

@@ -11,10 +11,10 @@
 #include <type_traits>
 
 #include "kernels/backend.h"
+#include "kernels/cuda/column_sums.h"
 #include "kernels/cuda/status.h"
 #include "kernels/lru_cache.h"
 #include "kernels/pointwise.h"
-#include "kernels/reduce.h"
 #include "kernels/scratch.h"
 
 // The provider of matrix products through cuBLASLt, y = act(op(a) op(b) + bias) in row-major terms.
@@ -286,16 +286,13 @@ Prepared prepared(const Matmul& a, Scratch&) {
           {}};
 }
 
-/// dbias = column sums of dy.
-Reduce column_sums(const LinearBackwardWeight& a) {
-  Reduce r{.op = ReduceOp::sum, .x = a.dy, .y = a.dbias, .write = a.dbias_write};
-  r.y.shape = {1, a.dbias.shape[0]};
-  return r;
+ColumnSums bias_sums(const LinearBackwardWeight& a) {
+  return {.x = a.dy, .y = a.dbias, .write = a.dbias_write};
 }
 template <class Args>
 std::size_t reduction_bytes(const Queue& queue, const Args& a) {
   if constexpr (std::is_same_v<Args, LinearBackwardWeight>)
-    return a.dbias ? reduce.workspace(queue, column_sums(a)) : 0;
+    return a.dbias ? column_sums.workspace(queue, bias_sums(a)) : 0;
   return 0;
 }
 
@@ -348,10 +345,10 @@ Status run_cuda(const Queue& queue, const Args& a) {
         if constexpr (std::is_same_v<Args, LinearBackwardWeight>) {
           if (!a.dbias) return {};
           // cuBLASLt's workspace has served: the reduction is queued behind it.
-          Reduce sums = column_sums(a);
+          ColumnSums sums = bias_sums(a);
           sums.scratch = workspace;
           sums.scratch_bytes = reduction_bytes(queue, a);
-          return reduce(queue, sums);
+          return column_sums(queue, sums);
         }
         return {};
       }

@@ -169,8 +169,6 @@ MaybePlan PlanCache::make(const ConvGraph& graph) const {
     files_.store(graph, device_.json(), {plan.notes, plan.json});
     return {std::move(plan), {}};
   } catch (const CudnnError& e) {
-    // Kept in memory, so this is said once a graph.
-    std::fprintf(stderr, "warning: a plain convolution, many times slower, is used: %s\n", e.what());
     return {std::nullopt, e.what()};
   }
 }
