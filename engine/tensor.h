@@ -88,7 +88,9 @@ class Tensor {
   std::vector<double> to_doubles() const;
   /// The only element, converted to double.
   double item() const;
-  /// Copies host values in (in place, counts a version). T must match the dtype.
+  /// Copies host values in (in place, counts a version), without waiting for the device. T must match the
+  /// dtype. Values in pinned memory (DeviceApi::allocate_host) have to stay as they are until the device has
+  /// read them.
   template <class T>
   void copy_from(std::span<const T> values) const;
   /// A copy on another device or of another floating dtype, outside the tape; itself if nothing changes.

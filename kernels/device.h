@@ -21,6 +21,8 @@ struct DeviceApi {
   Status (*release_host)(void* memory);
   Status (*create_queue)(int index, Queue& out);
   Status (*destroy_queue)(const Queue& queue);
+  /// From the host: memory that is not pinned may be changed as soon as this returns (CUDA Runtime API, "API
+  /// synchronization behavior").
   Status (*copy)(const Queue& queue, void* dst, const void* src, std::size_t bytes, CopyKind kind);
   Status (*fill_zero)(const Queue& queue, void* dst, std::size_t bytes);
   Status (*synchronize)(const Queue& queue);

@@ -97,14 +97,27 @@ const char* name_of(CopyKind kind) {
   return "";
 }
 
-// Returns before the copy is done only where the host memory is pinned: CUDA stages or waits for other
-// memory.
+// CUDA stages memory that is not pinned before it returns, except where the GPU reads it through the host's
+// page tables (Grace): there the copy itself has to be waited for, or the caller could change what is still
+// to be read.
+bool stays_in_use(const Queue& queue, const void* src) {
+  int direct = 0;
+  if (cudaDeviceGetAttribute(&direct, cudaDevAttrPageableMemoryAccessUsesHostPageTables,
+                             queue.device.index) != cudaSuccess ||
+      direct == 0)
+    return false;
+  cudaPointerAttributes attributes;
+  return cudaPointerGetAttributes(&attributes, src) == cudaSuccess &&
+         attributes.type == cudaMemoryTypeUnregistered;
+}
+
 Status copy(const Queue& queue, void* dst, const void* src, std::size_t bytes, CopyKind kind) {
   if (bytes == 0) return {};
   constexpr cudaMemcpyKind kKinds[] = {cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost,
                                        cudaMemcpyDeviceToDevice};
-  const cudaError_t error =
-      cudaMemcpyAsync(dst, src, bytes, kKinds[static_cast<int>(kind)], stream_of(queue));
+  cudaError_t error = cudaMemcpyAsync(dst, src, bytes, kKinds[static_cast<int>(kind)], stream_of(queue));
+  if (error == cudaSuccess && kind == CopyKind::host_to_device && stays_in_use(queue, src))
+    error = cudaStreamSynchronize(stream_of(queue));
   if (error == cudaSuccess) return {};
   return cuda_status(error, "copying " + std::to_string(bytes) + " bytes " + name_of(kind));
 }

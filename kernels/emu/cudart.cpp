@@ -796,9 +796,25 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
     case cudaDevAttrMemoryPoolsSupported:
       *value = 1;
       return cudaSuccess;
+    case cudaDevAttrPageableMemoryAccessUsesHostPageTables:
+      *value = 0;
+      return cudaSuccess;
     default:
       return fail(cudaErrorInvalidValue);
   }
+}
+
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* p) {
+  Runtime& r = runtime();
+  const Lock lock(r.mutex);
+  *attributes = {};
+  const bool device = cairn::emu::is_device_pointer(p);
+  attributes->type = device            ? cudaMemoryTypeDevice
+                     : is_pinned(r, p) ? cudaMemoryTypeHost
+                                       : cudaMemoryTypeUnregistered;
+  if (device) attributes->devicePointer = const_cast<void*>(p);
+  if (attributes->type == cudaMemoryTypeHost) attributes->hostPointer = const_cast<void*>(p);
+  return cudaSuccess;
 }
 
 cudaError_t cudaRuntimeGetVersion(int* version) {
