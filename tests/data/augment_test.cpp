@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <set>
@@ -56,6 +57,87 @@ TEST(AugmentOps, EqualPillow) {
     const Bytes expected(golden.begin() + static_cast<long>(i + 1) * kBytes,
                          golden.begin() + static_cast<long>(i + 2) * kBytes);
     EXPECT_EQ(image, expected) << operations[i].first;
+  }
+}
+
+// The operations that do arithmetic on vectors against one pixel at a time, at sizes around a vector's.
+uint8_t blended(float from, float to, float factor) {
+  return static_cast<uint8_t>(std::clamp(from + factor * (to - from), 0.0f, 255.0f));
+}
+
+Bytes naive_saturation(const Bytes& image, float factor) {
+  Bytes out = image;
+  for (size_t i = 0; i < image.size(); i += 3) {
+    const int level = (image[i] * 19595 + image[i + 1] * 38470 + image[i + 2] * 7471 + 0x8000) >> 16;
+    for (size_t c = 0; c < 3; ++c) out[i + c] = blended(static_cast<float>(level), image[i + c], factor);
+  }
+  return out;
+}
+
+Bytes naive_sharpness(const Bytes& image, int size, float factor) {
+  Bytes out = image;
+  for (int y = 1; y + 1 < size; ++y) {
+    for (int x = 1; x + 1 < size; ++x) {
+      for (int c = 0; c < 3; ++c) {
+        double sum = 4.0 * image[(y * size + x) * 3 + c];
+        for (int dy = -1; dy <= 1; ++dy) {
+          for (int dx = -1; dx <= 1; ++dx) sum += image[((y + dy) * size + x + dx) * 3 + c];
+        }
+        const auto smooth = static_cast<float>(std::floor(sum / 13 + 0.5));
+        out[(y * size + x) * 3 + c] = blended(smooth, image[(y * size + x) * 3 + c], factor);
+      }
+    }
+  }
+  return out;
+}
+
+// In double, with the places in 16 bits and the weights in 8 after the point, as augment_ops.h has them.
+Bytes naive_warp(const Bytes& image, int size, const Affine& from) {
+  Bytes out(image.size());
+  const auto value = [&](int64_t x, int64_t y, int c) -> double {
+    return x < 0 || y < 0 || x >= size || y >= size ? 128 : image[(y * size + x) * 3 + c];
+  };
+  const auto fixed = [](float v) { return std::llround(v * 65536.0f); };
+  const float centre = static_cast<float>(size - 1) / 2;
+  for (int y = 0; y < size; ++y) {
+    const float v = static_cast<float>(y) - centre;
+    for (int x = 0; x < size; ++x) {
+      const int64_t sx = fixed(-from.xx * centre + from.xy * v + from.dx + centre) + x * fixed(from.xx);
+      const int64_t sy = fixed(-from.yx * centre + from.yy * v + from.dy + centre) + x * fixed(from.yx);
+      const int64_t ix = sx >> 16, iy = sy >> 16;
+      const double fx = static_cast<double>(sx >> 8 & 255) / 256,
+                   fy = static_cast<double>(sy >> 8 & 255) / 256;
+      for (int c = 0; c < 3; ++c) {
+        const double upper = value(ix, iy, c) * (1 - fx) + value(ix + 1, iy, c) * fx;
+        const double lower = value(ix, iy + 1, c) * (1 - fx) + value(ix + 1, iy + 1, c) * fx;
+        out[(y * size + x) * 3 + c] = static_cast<uint8_t>(std::floor(upper * (1 - fy) + lower * fy + 0.5));
+      }
+    }
+  }
+  return out;
+}
+
+TEST(AugmentOps, VectorsEqualOnePixelAtATime) {
+  for (const int size : {1, 2, 5, 15, 16, 17, 33, 63, 65, 130}) {
+    for (uint64_t seed = 0; seed < 6; ++seed) {
+      const Bytes source = noise(size, seed);
+      const float factor = 0.37f + 0.31f * static_cast<float>(seed);
+      Bytes saturated = source, sharpened = source;
+      saturation({saturated.data(), size}, factor);
+      sharpness({sharpened.data(), size}, factor);
+      EXPECT_EQ(saturated, naive_saturation(source, factor)) << size << " " << factor;
+      EXPECT_EQ(sharpened, naive_sharpness(source, size, factor)) << size << " " << factor;
+      const float angle = 0.2f * static_cast<float>(seed) - 0.5f, shift = 3.3f * angle;
+      for (const Affine& from :
+           {Affine{
+                .xx = std::cos(angle), .xy = std::sin(angle), .yx = -std::sin(angle), .yy = std::cos(angle)},
+            Affine{.xy = angle}, Affine{.yx = angle}, Affine{.dx = shift, .dy = -2 * shift},
+            Affine{.dx = 1000}, Affine{.xx = 0, .yx = 1e-5f}, Affine{.xx = -1, .yy = -1}}) {
+        Bytes warped = source;
+        warp({warped.data(), size}, from);
+        EXPECT_EQ(warped, naive_warp(source, size, from)) << size << " " << angle;
+      }
+    }
   }
 }
 
