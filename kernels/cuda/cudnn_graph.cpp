@@ -319,7 +319,11 @@ std::vector<std::int64_t> uids_of(const ConvGraph& graph) {
 
 std::size_t workspace_limit(const ConvGraph& graph) {
   constexpr std::size_t kMiB = 1 << 20;
-  return graph.type() == DType::f32 ? 512 * kMiB : 64 * kMiB;
+  if (graph.type() != DType::f32) return 64 * kMiB;
+  std::int64_t elements = 0;
+  for (const auto* d : {&graph.x, &graph.w, &graph.y}) elements += (*d)[0] * (*d)[1] * (*d)[2] * (*d)[3];
+  // A quarter more than a copy: 3 channels are copied as 4.
+  return std::max(512 * kMiB, static_cast<std::size_t>(elements) * sizeof(float) / 4 * 5);
 }
 
 void Plan::execute(cudnnHandle_t handle, std::span<const std::int64_t> uids, std::span<void* const> pointers,

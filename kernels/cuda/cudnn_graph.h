@@ -126,8 +126,9 @@ enum Uid : std::int64_t { kUidX = 1, kUidW = 2, kUidY = 3, kUidBias = 4, kUidRes
 std::vector<std::int64_t> uids_of(const ConvGraph& graph);
 
 /// How much workspace a plan for this graph may take. 16-bit plans that are fast need next to none once
-/// channels are a multiple of 8 (0 to 6 MB at ResNet-18's shapes, batch 32); fp32 NHWC on sm_80 wants 400 MB
-/// and more where it transposes.
+/// channels are a multiple of 8 (0 to 6 MB at ResNet-18's shapes, batch 32): 64 MiB. fp32 plans on tensor
+/// cores transpose their tensors (400 MB and more on sm_80): 512 MiB, or a copy of the tensors where that is
+/// more, as at batch 256.
 std::size_t workspace_limit(const ConvGraph& graph);
 
 /// What an engine says of itself (cudnnBackendNumericalNote_t, cudnnBackendBehaviorNote_t).

@@ -39,14 +39,14 @@ struct MaybePlan {
   std::string why;
 };
 
-
 /// The plans of one device.
 class PlanCache {
  public:
   PlanCache(DeviceDescription device, PlanFiles files)
       : device_(std::move(device)), files_(std::move(files)), plans_(kCapacity) {}
 
-  /// From memory, else from disk, else chosen now and kept. Where cuDNN has none, that is kept in memory too.
+  /// From memory, else from disk, else chosen now and kept. Where cuDNN supports none, that is kept in memory
+  /// too. Throws CudnnError for anything else that cuDNN finds wrong.
   std::shared_ptr<const MaybePlan> get(const ConvGraph& graph);
   CacheCounts counts() const { return plans_.counts(); }
 
