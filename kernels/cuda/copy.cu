@@ -1,8 +1,7 @@
 // Copies, conversions and fills of kernels/pointwise.h, of every dtype.
 // Bytes: x once and y once (with Write::add y once more), a fill y alone. Limited by memory. Where x is dense
 // along another axis than y, 32x32 tiles are turned round in shared memory, so that both sides move whole
-// sectors; a row of the tile is one word longer than the bank count, so that its columns lie in different
-// banks.
+// sectors.
 #include <cmath>
 #include <cstring>
 
@@ -165,6 +164,9 @@ struct StridedCopyOf {
 
 constexpr int kTile = 32;
 constexpr int kTileRows = 8;  // rows of threads: each moves four elements of a tile
+// A row of an odd number of 4-byte words (or of 8-byte ones): its columns lie in different banks.
+template <class T>
+inline constexpr int kTilePad = sizeof(T) < 4 ? 4 / static_cast<int>(sizeof(T)) : 1;
 
 // Where x is dense along `outer` and y along `inner`: blocks walk over the tiles of outer x inner of each box
 // of the other axes.
@@ -173,7 +175,7 @@ __global__ void __launch_bounds__(kTile* kTileRows)
     transpose_kernel(const T* x, T* y, CopyAxes boxes, CopyAxis outer, CopyAxis inner, int64_t tiles,
                      Write write) {
   using Word = typename WordOf<sizeof(T)>::Type;  // 16-bit types as bits: __half has a constructor
-  __shared__ Word tile[kTile][kTile + 1];
+  __shared__ Word tile[kTile][kTile + kTilePad<T>];
   const int64_t tiles_inner = (inner.length + kTile - 1) / kTile,
                 tiles_outer = (outer.length + kTile - 1) / kTile;
   const int tx = static_cast<int>(threadIdx.x), ty = static_cast<int>(threadIdx.y);

@@ -86,7 +86,8 @@ __global__ void __launch_bounds__(kBlock)
     reduce_columns_kernel(const T* x, T* y, Compute<T>* partial, Geometry g, Compute<T> scale, Write write) {
   using C = Compute<T>;
   constexpr int kRows = kBlock / kLanes, kColumns = kLanes * kWidth;
-  __shared__ C shared[kRows][kColumns];
+  // A thread's columns lie kLanes apart, and rows start in different banks.
+  __shared__ C shared[kRows][kColumns + kLanes % 32];
   const ReduceAxes& ax = g.axes;
   const int lane = static_cast<int>(threadIdx.x) % kLanes, row = static_cast<int>(threadIdx.x) / kLanes;
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kColumns;
@@ -106,13 +107,14 @@ __global__ void __launch_bounds__(kBlock)
       }
     }
 #pragma unroll
-    for (int k = 0; k < kWidth; ++k) shared[row][lane * kWidth + k] = acc[k];
+    for (int k = 0; k < kWidth; ++k) shared[row][k * kLanes + lane] = acc[k];
     __syncthreads();
-    const int mine = static_cast<int>(threadIdx.x);
-    if (mine < kColumns && first + mine < ax.d) {
-      C total = shared[0][mine];
-      for (int i = 1; i < kRows; ++i) total = Op{}(total, shared[i][mine]);
-      const int64_t at = kb * ax.d + first + mine;
+    const int place = static_cast<int>(threadIdx.x);
+    const int64_t mine = first + place % kLanes * kWidth + place / kLanes;
+    if (place < kColumns && mine < ax.d) {
+      C total = shared[0][place];
+      for (int i = 1; i < kRows; ++i) total = Op{}(total, shared[i][place]);
+      const int64_t at = kb * ax.d + mine;
       land_result(y, partial, at, split * ax.outputs() + at, total, scale, write);
     }
     __syncthreads();
