@@ -12,6 +12,8 @@ namespace cairn::data {
 
 namespace {
 
+constexpr const char* kNoPixels = "an image without pixels";
+
 bool starts_with(Bytes bytes, std::string_view text, size_t offset = 0) {
   return bytes.size() >= offset + text.size() &&
          std::memcmp(bytes.data() + offset, text.data(), text.size()) == 0;
@@ -155,7 +157,7 @@ ImageFormat sniff_format(std::span<const uint8_t> bytes, std::string_view name) 
 }
 
 void check_size(int64_t width, int64_t height, int64_t max_pixels) {
-  if (width <= 0 || height <= 0) throw Refusal{"an image without pixels"};
+  if (width <= 0 || height <= 0) throw Refusal{kNoPixels};
   // Both are below 2^32, so that the product does not overflow 64 bits unsigned.
   const uint64_t pixels = static_cast<uint64_t>(width) * static_cast<uint64_t>(height);
   if (pixels > static_cast<uint64_t>(std::max<int64_t>(max_pixels, 0))) {
@@ -179,6 +181,7 @@ ImageInfo probe_image(std::span<const uint8_t> bytes, std::string_view name) {
   try {
     const ImageFormat format = sniff_format(bytes, name);
     ImageInfo info = probe_as(format, bytes);
+    if (info.width < 1 || info.height < 1) throw Refusal{kNoPixels};
     info.format = format;
     return info;
   } catch (const Refusal& refusal) {

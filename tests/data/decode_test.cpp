@@ -231,6 +231,17 @@ TEST(Decode, SaysWhyInOneLine) {
   EXPECT_THAT(reason(bytes_of("P6 60000 60000 255\n"), "a.ppm"), HasSubstr("3600 megapixels"));
 }
 
+// A find of fuzzing: the header alone was believed.
+TEST(Decode, NoHeaderOfAnImageWithoutPixelsIsBelieved) {
+  const std::string gif("GIF87a\x11\0\0\0\0\0\0", 13);
+  const std::string pnm = "P6\n0 4\n255\n";
+  for (const auto& [text, name] : {std::pair{gif, "a.gif"}, std::pair{pnm, "a.ppm"}}) {
+    const std::span bytes(reinterpret_cast<const uint8_t*>(text.data()), text.size());
+    EXPECT_THROW(probe_image(bytes, name), ImageError) << name;
+    EXPECT_THROW(decode_image(bytes, {}, name), ImageError) << name;
+  }
+}
+
 TEST(Decode, KeepsStrangeNamesOnOneLine) {
   try {
     decode_image({}, {}, "a\nb.jpg");
