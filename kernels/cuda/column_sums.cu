@@ -15,14 +15,14 @@ namespace {
 constexpr int kColumns = 32, kRows = static_cast<int>(kBlock) / kColumns;
 
 template <class T>
-__global__ void __launch_bounds__(kBlock) sum_columns_kernel(const T* x,      // [rows,columns]
-                                                             float* partial,  // [gridDim.y,columns]
+__global__ void __launch_bounds__(kBlock) sum_columns_kernel(const T* x,           // [rows,columns]
+                                                             Compute<T>* partial,  // [gridDim.y,columns]
                                                              int64_t rows, int64_t columns) {
-  __shared__ float shared[kRows][kColumns];  // a warp writes and reads one row: no bank conflicts
+  __shared__ Compute<T> shared[kRows][kColumns];  // a warp writes and reads one row: no bank conflicts
   const int lane = static_cast<int>(threadIdx.x) % kColumns, row = static_cast<int>(threadIdx.x) / kColumns;
   const int64_t column = static_cast<int64_t>(blockIdx.x) * kColumns + lane;
   const int64_t begin = rows * blockIdx.y / gridDim.y, end = rows * (blockIdx.y + 1) / gridDim.y;
-  float sum = 0.0f;
+  Compute<T> sum = 0;
   if (column < columns)
     for (int64_t r = begin + row; r < end; r += kRows) sum += to_float(x[r * columns + column]);
   shared[row][lane] = sum;
@@ -33,11 +33,12 @@ __global__ void __launch_bounds__(kBlock) sum_columns_kernel(const T* x,      //
   }
 }
 
-__global__ void __launch_bounds__(kBlock) join_sums_kernel(const float* partial,  // [splits,columns]
-                                                           float* y,              // [columns]
+template <class C>
+__global__ void __launch_bounds__(kBlock) join_sums_kernel(const C* partial,  // [splits,columns]
+                                                           C* y,              // [columns]
                                                            int splits, int64_t columns, bool add) {
   for (int64_t k = grid_start(); k < columns; k += grid_stride()) {
-    float sum = 0.0f;
+    C sum = 0;
     for (int s = 0; s < splits; ++s) sum += partial[s * columns + k];
     y[k] = add ? y[k] + sum : sum;
   }
@@ -56,24 +57,23 @@ struct Sizes {
 
 std::size_t column_sums_workspace(const Queue&, const ColumnSums& a) {
   const Sizes s(a);
-  return static_cast<std::size_t>(s.splits * s.columns) * sizeof(float);
+  return static_cast<std::size_t>(s.splits * s.columns) * size_of(a.y.dtype);
 }
 
 Status column_sums_cuda(const Queue& queue, const ColumnSums& a) {
   const Sizes s(a);
   if (s.columns == 0) return {};
-  auto* partial = static_cast<float*>(a.scratch);
   const dim3 grid(static_cast<unsigned>((s.columns + kColumns - 1) / kColumns),
                   static_cast<unsigned>(s.splits));
-  Status first = with_compute_type(a.x.dtype, [&](auto tag) {
-    using T = typename decltype(tag)::type;
-    return launch(&sum_columns_kernel<T>, grid, dim3(kBlock), 0, stream_of(queue), a.x.as<T>(), partial,
-                  s.rows, s.columns);
+  return with_compute_type(a.x.dtype, [&]<class T>(TypeTag<T>) -> Status {
+    using C = Compute<T>;
+    auto* partial = static_cast<C*>(a.scratch);
+    Status first = launch(&sum_columns_kernel<T>, grid, dim3(kBlock), 0, stream_of(queue), a.x.as<T>(),
+                          partial, s.rows, s.columns);
+    if (!first.ok()) return first;
+    return launch(&join_sums_kernel<C>, dim3(grid_for(s.columns)), dim3(kBlock), 0, stream_of(queue),
+                  static_cast<const C*>(partial), a.y.as<C>(), s.splits, s.columns, a.write == Write::add);
   });
-  if (!first.ok()) return first;
-  return launch(&join_sums_kernel, dim3(grid_for(s.columns)), dim3(kBlock), 0, stream_of(queue),
-                static_cast<const float*>(partial), a.y.as<float>(), s.splits, s.columns,
-                a.write == Write::add);
 }
 
 const FillCuda kFill{column_sums, &column_sums_cuda, &column_sums_workspace};

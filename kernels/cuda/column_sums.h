@@ -3,8 +3,8 @@
 
 namespace cairn::kernels {
 
-/// y[k] = sum over all rows of x[..., k], in fp32, in an order that the shape alone decides: the gradient of
-/// a bias. x fp32, bf16 or fp16 with K as its last axis; y [K] fp32, which reduce (whose result has x's
+/// y[k] = sum over all rows of x[..., k], in fp32 (fp64 where x is fp64), in an order that the shape alone
+/// decides: the gradient of a bias. K is x's last axis; y [K] fp32 (fp64), which reduce (whose result has x's
 /// dtype) does not give. On CUDA devices alone.
 struct ColumnSums {
   ConstView x;

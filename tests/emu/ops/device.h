@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "engine/device.h"
 #include "kernels/emu/emu.h"
-#include "tests/cases/op_case.h"
 
 namespace cairn {
 
@@ -41,24 +41,6 @@ void in_other_orders(F&& f) {
     f("threads in random order");
   }
   emu::set_order(emu::Order::forward);
-}
-
-/// Ops of the table for which the device has no kernel yet. slots_test.cpp shows that each of them truly has
-/// none.
-inline const std::vector<std::string>& ops_without_kernels() {
-  static const std::vector<std::string> names = {
-      "conv2d",     "linear",     "matmul",         "batch_norm", "batch_norm_inference",
-      "max_pool2d", "avg_pool2d", "global_avg_pool"};
-  return names;
-}
-
-inline std::vector<cases::OpCase> cases_of_the_device() {
-  std::vector<cases::OpCase> all = cases::all_cases();
-  std::erase_if(all, [](const cases::OpCase& c) {
-    const std::string op = c.name.substr(0, c.name.find('/'));
-    return std::count(ops_without_kernels().begin(), ops_without_kernels().end(), op) > 0;
-  });
-  return all;
 }
 
 }  // namespace cairn

@@ -18,7 +18,7 @@ TEST_P(OpTest, ChecksFindNothing) {
 }
 
 INSTANTIATE_TEST_SUITE_P(CudaEmu, OpTest,
-                         testing::Combine(testing::ValuesIn(cases_of_the_device()),
+                         testing::Combine(testing::ValuesIn(cases::all_cases()),
                                           testing::Values(DType::f32, DType::bf16, DType::f16),
                                           testing::Values(kEmulated)),
                          [](const auto& p) { return test_name(p); });

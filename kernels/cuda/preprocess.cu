@@ -1,0 +1,61 @@
+// y[n,h,w,c] = (x[n,h,w,c] / 255 - mean[c]) / std[c], mirrored in w where flip[n]; kernels/preprocess.h.
+// Bytes: x once (1 an element), y once (2 or 4). Limited by memory: y is written 16 bytes a thread; x's bytes
+// are read one by one, neighbours from the same sectors.
+#include "kernels/preprocess.h"
+
+#include "kernels/cuda/device/elementwise.h"
+#include "kernels/cuda/fill.h"
+
+namespace cairn::kernels {
+namespace {
+
+template <class T>
+struct PreprocessOf {
+  const uint8_t* x;     // [N,H,W,3]
+  const uint8_t* flip;  // [N] or null
+  T* y;                 // [N,H,W,channels]
+  int64_t image_pixels, width;
+  int channels;
+  Compute<T> mean[3], std[3];
+
+  __device__ Compute<T> at(int64_t i) const {
+    int64_t pixel = i / channels;
+    const int c = static_cast<int>(i - pixel * channels);
+    if (c >= 3) return Compute<T>(0);
+    if (flip && flip[pixel / image_pixels] != 0) {
+      const int64_t w = pixel % width;
+      pixel += width - 1 - 2 * w;
+    }
+    const Compute<T> value = static_cast<Compute<T>>(x[pixel * 3 + c]) / Compute<T>(255);
+    // No array index that the compiler does not know: the constants stay in registers.
+    return c == 0   ? (value - mean[0]) / std[0]
+           : c == 1 ? (value - mean[1]) / std[1]
+                    : (value - mean[2]) / std[2];
+  }
+  template <int kWidth>
+  __device__ void run(int64_t i) const {
+    Values<kWidth, T> values;
+#pragma unroll
+    for (int k = 0; k < kWidth; ++k) values.v[k] = at(i + k);
+    land_values(y + i, values, Write::assign);
+  }
+};
+
+Status preprocess_cuda(const Queue& q, const Preprocess& a) {
+  return with_compute_type(a.dtype(), [&]<class T>(TypeTag<T>) {
+    PreprocessOf<T> f{
+        a.x.as<uint8_t>(), a.flip.as<uint8_t>(),           a.y.as<T>(), a.y.shape[1] * a.y.shape[2],
+        a.y.shape[2],      static_cast<int>(a.y.shape[3]), {},          {}};
+    for (int c = 0; c < 3; ++c) {
+      f.mean[c] = static_cast<Compute<T>>(a.mean[c]);
+      f.std[c] = static_cast<Compute<T>>(a.std[c]);
+    }
+    return launch_elementwise<16 / static_cast<int>(sizeof(T))>(stream_of(q), a.y.numel(),
+                                                                aligned_16({a.y.data}), f);
+  });
+}
+
+const FillCuda kFill{preprocess, &preprocess_cuda};
+
+}  // namespace
+}  // namespace cairn::kernels
