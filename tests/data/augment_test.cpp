@@ -11,6 +11,7 @@
 #include "data/augment_ops.h"
 #include "kernels/error.h"
 #include "kernels/philox.h"
+#include "tests/data/simd_targets.h"
 #include "tests/data/temp_folder.h"
 
 namespace cairn::data {
@@ -30,7 +31,10 @@ Bytes augmented(Augment level, const Bytes& source, int size, const AugmentKey& 
   return out;
 }
 
-TEST(AugmentOps, EqualPillow) {
+class AugmentOps : public EachSimdTarget {};
+INSTANTIATE_TEST_SUITE_P(Targets, AugmentOps, testing::ValuesIn(simd_targets()), simd_target_name);
+
+TEST_P(AugmentOps, EqualPillow) {
   constexpr int kSize = 17, kBytes = kSize * kSize * 3;
   std::ifstream file(CAIRN_SOURCE_DIR "/tests/fixtures/augment_ops.bin", std::ios::binary);
   const Bytes golden{std::istreambuf_iterator<char>(file), {}};
@@ -117,7 +121,7 @@ Bytes naive_warp(const Bytes& image, int size, const Affine& from) {
   return out;
 }
 
-TEST(AugmentOps, VectorsEqualOnePixelAtATime) {
+TEST_P(AugmentOps, VectorsEqualOnePixelAtATime) {
   for (const int size : {1, 2, 5, 15, 16, 17, 33, 63, 65, 130}) {
     for (uint64_t seed = 0; seed < 6; ++seed) {
       const Bytes source = noise(size, seed);
@@ -141,7 +145,7 @@ TEST(AugmentOps, VectorsEqualOnePixelAtATime) {
   }
 }
 
-TEST(AugmentOps, SmallestImages) {
+TEST_P(AugmentOps, SmallestImages) {
   for (const int size : {1, 2, 3}) {
     for (const auto& operation :
          {autocontrast, equalize, flip_horizontal, +[](Pixels p) { sharpness(p, 1.5f); },
@@ -152,7 +156,7 @@ TEST(AugmentOps, SmallestImages) {
   }
 }
 
-TEST(AugmentOps, WarpShiftsAndTurns) {
+TEST_P(AugmentOps, WarpShiftsAndTurns) {
   constexpr int kSize = 8;
   const Bytes source = noise(kSize, 1);
   const auto at = [&](const Bytes& image, int x, int y) { return image[(y * kSize + x) * 3 + 1]; };

@@ -2,13 +2,12 @@
 
 #include <gtest/gtest.h>
 
-#include <hwy/targets.h>
-
 #include <map>
 
 #include "data/decode/decode.h"
 #include "kernels/error.h"
 #include "tests/data/decode_fixtures.h"
+#include "tests/data/simd_targets.h"
 
 namespace cairn::data {
 namespace {
@@ -20,28 +19,7 @@ const Image& picture(const std::string& name) {
   return place->second;
 }
 
-/// Every instruction set of this machine that the code was compiled for, one after another.
-class Resize : public testing::TestWithParam<int64_t> {
- protected:
-  void SetUp() override {
-    hwy::SetSupportedTargetsForTest(GetParam());
-    forget();
-  }
-  void TearDown() override {
-    hwy::SetSupportedTargetsForTest(0);
-    forget();
-  }
-  static void forget() { hwy::GetChosenTarget().DeInit(); }
-};
-
-std::vector<int64_t> targets() {
-  std::vector<int64_t> result;
-  for (int64_t rest = hwy::SupportedTargets() & (HWY_SSE4 | HWY_AVX2 | HWY_AVX3); rest != 0;
-       rest &= rest - 1) {
-    result.push_back(rest & -rest);
-  }
-  return result;
-}
+class Resize : public EachSimdTarget {};
 
 TEST_P(Resize, EqualsPillowBitForBit) {
   int cases = 0;
@@ -99,8 +77,7 @@ TEST_P(Resize, SurvivesExtremeShapes) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Targets, Resize, testing::ValuesIn(targets()),
-                         [](const auto& target) { return std::string(hwy::TargetName(target.param)); });
+INSTANTIATE_TEST_SUITE_P(Targets, Resize, testing::ValuesIn(simd_targets()), simd_target_name);
 
 TEST(ResizeArguments, AreChecked) {
   uint8_t pixels[3 * 4] = {}, result[3];
