@@ -16,6 +16,9 @@ Device parse_device(std::string_view text, std::string* reason = nullptr);
 
 /// The queue on which the engine computes on this device; made on first use.
 const kernels::Queue& compute_queue(Device device);
+/// Whether fp32 convolutions and matrix products on the device may use TF32 tensor cores, for what is queued
+/// from now on. Initially not: fp32 is strict.
+void allow_tf32(Device device, bool on);
 /// Waits until everything queued on the device is done.
 void synchronize(Device device);
 

@@ -343,6 +343,7 @@ extern "C" int cairn_provider_start(char* text, std::size_t size) {
     cudnn::plain.backward_weight[i] = conv2d_backward_weight.fill(
         kCudaDevice, t, &cudnn::run_cuda<Conv2dBackwardWeight>, &cudnn::workspace_cuda<Conv2dBackwardWeight>);
   }
-  std::snprintf(text, size, "cuDNN %ld.%ld.%ld", version / 10000, version / 100 % 100, version % 100);
+  std::snprintf(text, size, "cuDNN %ld.%ld.%ld%s", version / 10000, version / 100 % 100, version % 100,
+                kStandIn);
   return 0;
 }

@@ -385,6 +385,7 @@ extern "C" int cairn_provider_start(char* text, std::size_t size) {
   cublaslt::take_over(linear_backward_data);
   cublaslt::take_over(linear_backward_weight);
   cublaslt::take_over(matmul);
-  std::snprintf(text, size, "cuBLASLt %zu.%zu.%zu", version / 10000, version / 100 % 100, version % 100);
+  std::snprintf(text, size, "cuBLASLt %zu.%zu.%zu%s", version / 10000, version / 100 % 100, version % 100,
+                kStandIn);
   return 0;
 }

@@ -14,6 +14,11 @@ inline constexpr DeviceType kCudaDevice = DeviceType::cuda_emu;
 inline constexpr DeviceType kCudaDevice = DeviceType::cuda;
 #endif
 
+/// Behind the name of a vendor's library where people read it.
+inline constexpr const char* kStandIn = kCudaDevice == DeviceType::cuda_emu
+                                            ? " (on the emulated device, which computes its calls on the CPU)"
+                                            : "";
+
 /// ok, or "[cuda] <what> failed: <CUDA's text> (<CUDA's name>)". Clears the runtime's last error, so that the
 /// next launch does not answer for it.
 inline Status cuda_status(cudaError_t error, const std::string& what) {
