@@ -28,8 +28,8 @@ namespace kernels {
 struct Queue {
   Device device;
   void* stream = nullptr;
-  /// fp32 convolutions and matrix products may round their inputs to TF32 (10 bits of mantissa) and use tensor
-  /// cores. Strict fp32 unless it was asked for.
+  /// fp32 convolutions and matrix products may round their inputs to TF32 (10 bits of mantissa) and use
+  /// tensor cores. Strict fp32 unless it was asked for.
   bool allow_tf32 = false;
 };
 

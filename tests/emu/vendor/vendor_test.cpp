@@ -119,5 +119,10 @@ TEST(VendorMatmul, AllTransposesAndSharedFactors) {
   }
 }
 
+TEST(VendorConv, AnEmptyBatchIsServedByThePlainKernels) {
+  const VendorConv conv{{{0, 8, 8, 16}, {32, 3, 3, 16}, square(1, 1)}, DType::f32};
+  EXPECT_EQ(conv.forward(false, false, false), "a plain kernel served instead");
+}
+
 }  // namespace
 }  // namespace cairn::kernels
