@@ -29,13 +29,17 @@ std::string read_fixes(const std::string& path, bool may_be_absent) {
   return {bytes.begin(), bytes.end()};
 }
 
+data::DecodeOptions scan_decoding(std::int64_t max_pixels) {
+  return {.mode = data::DecodeMode::fast, .target_size = 2 * data::kLookSide, .max_pixels = max_pixels};
+}
+
 CheckedData check_data(const std::string& path, const CheckOptions& check, Console& console) {
   CheckedData checked{
       .dataset = open_fixed_dataset(path, check.fixes, console), .hashes = {}, .near_duplicates = {}};
   Progress progress("reading images", static_cast<std::int64_t>(checked.dataset.items.size()),
                     console.quiet());
   data::ScanOptions options;
-  options.decode.max_pixels = check.max_pixels;
+  options.decode = scan_decoding(check.max_pixels);
   options.workers = check.workers;
   std::vector<data::Look> looks(check.near_duplicates ? checked.dataset.items.size() : 0);
   if (check.near_duplicates)

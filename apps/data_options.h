@@ -4,6 +4,7 @@
 #include "apps/console.h"
 #include "apps/options.h"
 #include "data/dataset/dataset.h"
+#include "data/decode/decode.h"
 #include "data/manifest.h"
 #include "data/split.h"
 
@@ -26,6 +27,10 @@ struct CheckOptions {
 data::Dataset open_fixed_dataset(const std::string& path, const std::string& fixes, Console& console);
 /// The content of a fixes.csv; empty where the name is, or where there is no such file and it may be absent.
 std::string read_fixes(const std::string& path, bool may_be_absent);
+
+/// How images are decoded to see whether they can be: all of the file is read, but a JPEG's pixels are made
+/// no larger than a look at them needs.
+data::DecodeOptions scan_decoding(std::int64_t max_pixels);
 
 /// Opens and reads it; warnings go to the console. Throws InputError.
 CheckedData check_data(const std::string& path, const CheckOptions& options, Console& console);

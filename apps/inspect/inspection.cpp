@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "apps/data_options.h"
 #include "apps/progress.h"
 #include "data/duplicates.h"
 
@@ -98,13 +99,17 @@ Inspection inspect(data::Dataset dataset, const InspectSettings& settings, Conso
   std::vector<data::Look> looks(settings.near_duplicates ? dataset.items.size() : 0);
   Progress progress("reading images", static_cast<std::int64_t>(dataset.items.size()), console.quiet());
   data::ScanOptions options;
-  options.decode.max_pixels = settings.max_pixels;
+  options.decode = scan_decoding(settings.max_pixels);
   options.workers = settings.workers;
   options.allow_empty_classes = true;
   options.progress = [&](std::int64_t done, std::int64_t) { progress.update(done); };
   options.visit = [&](std::int64_t item, std::span<const std::uint8_t> bytes, const data::Image& image) {
-    facts[item] = {data::probe_image(bytes, dataset.items[item].path), image.width, image.height,
-                   static_cast<std::int64_t>(bytes.size())};
+    ImageFacts& f = facts[item];
+    f.stored = data::probe_image(bytes, dataset.items[item].path);
+    f.width = f.stored.width;
+    f.height = f.stored.height;
+    if (f.stored.exif_orientation > 4) std::swap(f.width, f.height);
+    f.bytes = static_cast<std::int64_t>(bytes.size());
     if (settings.near_duplicates) looks[item] = data::make_look(image);
   };
   data::Scan scan = data::scan_dataset(dataset, options);
