@@ -38,6 +38,7 @@ struct TrainOptions {
   std::string out;
   std::string split;
   std::string fixes;
+  std::string cache_file;
   std::string init;
   std::string model = "resnet18";
   std::optional<std::int64_t> epochs;
@@ -129,6 +130,8 @@ void visit_train_options(Options& o, Visitor&& v) {
   v("test-fraction", o.test_fraction, "for the test (default 0.15; oversample-first: 0.2)", Choices{});
   v("decode", o.decode, "of training images; fast may decode JPEGs at a smaller scale",
     Choices{"exact", "fast"});
+  v("cache-file", o.cache_file, "keep decoded images in this file and in FILE.val, for later runs too",
+    Choices{});
   v("resize", o.resize, "to a square", Choices{"stretch", "crop", "pad"});
   v("max-pixels", o.max_pixels, "refuse larger images before decoding", Choices{});
   v("dropout", o.dropout, "in place of the model's own rates", Choices{});

@@ -143,6 +143,9 @@ std::unique_ptr<data::Loader> Trainer::make_loader(data::Part part, bool trainin
   options.decode.max_pixels = o_.max_pixels;
   if (training) options.augment = data::parse_augment(o_.augment);
   options.workers = setup_.common.workers;
+  // The test part is read once: it has no use for a cache.
+  if (!o_.cache_file.empty() && part != data::Part::test)
+    options.cache_file = o_.cache_file + (training ? "" : ".val");
   return std::make_unique<data::Loader>(setup_.dataset, std::move(options));
 }
 

@@ -1,15 +1,19 @@
 #include "data/loader.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <exception>
 #include <mutex>
+#include <span>
 #include <thread>
 #include <unordered_map>
 
 #include "data/cache.h"
+#include "data/cache_file.h"
+#include "data/hash.h"
 #include "data/parallel.h"
 #include "kernels/error.h"
 
@@ -27,6 +31,13 @@ std::vector<int32_t> labels_of(const Dataset& dataset, const std::vector<int64_t
     labels.push_back(dataset.items[item].label);
   }
   return labels;
+}
+
+// What decides the pixels of a cached image beside its file.
+std::string cache_key(const LoaderOptions& o, int source_size) {
+  return "decoder " + decoder_version() + "\nsize " + std::to_string(source_size) + "\nresize " +
+         std::to_string(static_cast<int>(o.resize)) + "\ndecode " +
+         std::to_string(static_cast<int>(o.decode.mode)) + " " + std::to_string(o.decode.apply_exif);
 }
 
 // A batch buffer and what becomes of it. Owned by the loader's state, changed under its mutex; a worker that
@@ -58,6 +69,8 @@ struct Loader::State {
   void fill_image(const Sampler::Pick& pick, const AugmentKey& key, uint8_t* dst,
                   std::vector<uint8_t>& source);
   void decode_to(int64_t item, uint8_t* dst) const;
+  void decode_to(int64_t item, std::span<const uint8_t> bytes, uint8_t* dst) const;
+  const uint8_t* find_in_file(int64_t item, int64_t place);
   void stop();
 
   const Dataset& dataset;
@@ -67,6 +80,8 @@ struct Loader::State {
   int64_t images_per_unit;
   std::unordered_map<int64_t, int64_t> cache_slot;  // of each different item
   std::unique_ptr<ImageCache> cache;
+  std::unique_ptr<CacheFile> file;
+  std::unique_ptr<std::atomic<const uint8_t*>[]> in_file;  // [distinct images], null: not looked for yet
 
   std::mutex mutex;
   std::condition_variable work_ready;   // for workers
@@ -102,7 +117,13 @@ Loader::State::State(const Dataset& set, LoaderOptions given)
   for (size_t i = 0; i < distinct.size(); ++i) cache_slot[distinct[i]] = static_cast<int64_t>(i);
   const int64_t budget = options.cache_bytes < 0 ? default_cache_bytes() : options.cache_bytes;
   const auto image_bytes = static_cast<size_t>(source_size) * source_size * 3;
-  cache = std::make_unique<ImageCache>(static_cast<int64_t>(distinct.size()), image_bytes, budget);
+  const auto images = static_cast<int64_t>(distinct.size());
+  if (!options.cache_file.empty()) {
+    file =
+        std::make_unique<CacheFile>(options.cache_file, cache_key(options, source_size), images, image_bytes);
+    in_file = std::make_unique<std::atomic<const uint8_t*>[]>(distinct.size());
+  }
+  cache = std::make_unique<ImageCache>(images, image_bytes, file ? 0 : budget);
 
   const int64_t local = sampler.local_batch_size(0);
   const size_t bytes = static_cast<size_t>(local) * options.image_size * options.image_size * 3;
@@ -120,17 +141,31 @@ Loader::State::State(const Dataset& set, LoaderOptions given)
   }
 }
 
-void Loader::State::decode_to(int64_t item, uint8_t* dst) const {
-  const Item& entry = dataset.items[item];
-  const Image image = decode_image(dataset.read_bytes(entry), options.decode, dataset.display_path(entry));
+void Loader::State::decode_to(int64_t item, std::span<const uint8_t> bytes, uint8_t* dst) const {
+  const Image image = decode_image(bytes, options.decode, dataset.display_path(dataset.items[item]));
   resize_image(image, options.resize, source_size, dst);
+}
+
+void Loader::State::decode_to(int64_t item, uint8_t* dst) const {
+  decode_to(item, dataset.read_bytes(dataset.items[item]), dst);
+}
+
+// The image in the cache file, made if need be; null where the file has no room. The image's own file is read
+// once a process, so that a changed one is noticed.
+const uint8_t* Loader::State::find_in_file(int64_t item, int64_t place) {
+  const uint8_t* pixels = in_file[place].load(std::memory_order_acquire);
+  if (pixels) return pixels;
+  const std::vector<uint8_t> bytes = dataset.read_bytes(dataset.items[item]);
+  pixels = file->get(content_hash(bytes), [&](uint8_t* dst) { decode_to(item, bytes, dst); });
+  in_file[place].store(pixels, std::memory_order_release);
+  return pixels;
 }
 
 void Loader::State::fill_image(const Sampler::Pick& pick, const AugmentKey& key, uint8_t* dst,
                                std::vector<uint8_t>& source) {
   const size_t bytes = static_cast<size_t>(source_size) * source_size * 3;
   const int64_t place = cache_slot.at(pick.item);
-  const uint8_t* pixels = cache->find(place);
+  const uint8_t* pixels = file ? find_in_file(pick.item, place) : cache->find(place);
   if (!pixels) {
     uint8_t* kept = cache->begin_fill(place);
     if (kept) {

@@ -23,6 +23,8 @@ struct LoaderOptions {
   int workers = 0;   // threads; 0: one a core
   int prefetch = 4;  // batch buffers; at least one more than the batches that the caller holds at once
   int64_t cache_bytes = -1;  // of decoded images kept in memory; -1: default_cache_bytes(); 0: none
+  /// Keep decoded images in this file instead, for later runs too; see CacheFile. Empty: in memory.
+  std::string cache_file;
   /// Memory of a batch, e.g. pinned; empty: plain memory. Called prefetch times, by the constructor.
   std::function<std::shared_ptr<uint8_t[]>(size_t bytes)> allocate;
 };

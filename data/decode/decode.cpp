@@ -177,6 +177,11 @@ void compose_on_white(const uint8_t* rgba, int64_t n, uint8_t* rgb) {
   }
 }
 
+std::string decoder_version() {
+  constexpr int kOwnVersion = 1;  // raise it with any change of pixels
+  return std::to_string(kOwnVersion) + ", libjpeg " + jpeg_version() + ", libwebp " + webp_version();
+}
+
 ImageInfo probe_image(std::span<const uint8_t> bytes, std::string_view name) {
   try {
     const ImageFormat format = sniff_format(bytes, name);

@@ -53,6 +53,10 @@ struct ImageInfo {
 /// Reads the header only. Throws ImageError where there is none that can be read.
 ImageInfo probe_image(std::span<const uint8_t> bytes, std::string_view name);
 
+/// Changes whenever an image may decode to other pixels than before: our own count, and the libraries'
+/// versions.
+std::string decoder_version();
+
 /// Decodes to upright 8-bit RGB: alpha composed on white, grey, palette, CMYK and 16 bit (its high byte)
 /// converted, the first frame of an animation, ICC profiles ignored. `name` is for messages and for TGA's
 /// extension. Throws ImageError for anything damaged, truncated, too large or of another format; no input

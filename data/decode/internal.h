@@ -42,6 +42,10 @@ inline uint32_t read_u32_le(const uint8_t* p) {
   return static_cast<uint32_t>(p[0] | p[1] << 8 | p[2] << 16) | static_cast<uint32_t>(p[3]) << 24;
 }
 
+// Of the libraries: as text, "none" where one is not there.
+std::string jpeg_version();
+std::string webp_version();
+
 ImageInfo probe_jpeg(Bytes bytes);
 Decoded decode_jpeg(Bytes bytes, const DecodeOptions& options);
 ImageInfo probe_png(Bytes bytes);

@@ -191,6 +191,14 @@ void cmyk_to_rgb(const uint8_t* cmyk, int64_t n, uint8_t* rgb) {
 
 }  // namespace
 
+std::string jpeg_version() {
+#ifdef LIBJPEG_TURBO_VERSION_NUMBER
+  return "turbo " + std::to_string(LIBJPEG_TURBO_VERSION_NUMBER);
+#else
+  return std::to_string(JPEG_LIB_VERSION);
+#endif
+}
+
 ImageInfo probe_jpeg(Bytes bytes) {
   JpegReader reader(bytes);
   reader.read_header();

@@ -82,7 +82,11 @@ Decoded decode_webp(Bytes bytes, const DecodeOptions& options) {
   return decoded;
 }
 
+std::string webp_version() { return std::to_string(WebPGetDecoderVersion()); }
+
 #else
+
+std::string webp_version() { return "none"; }
 
 ImageInfo probe_webp(Bytes) {
   throw Refusal{

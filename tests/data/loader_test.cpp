@@ -127,6 +127,29 @@ TEST_F(LoaderTest, SameBitsWhateverTheWorkersCacheAndPrefetch) {
   }
 }
 
+TEST_F(LoaderTest, ACacheFileGivesTheSameBitsAndNoticesChangedFiles) {
+  LoaderOptions plain = options();
+  plain.augment = Augment::standard;
+  plain.cache_bytes = 0;
+  LoaderOptions cached = plain;
+  cached.cache_file = folder_.path("cache");
+  const auto two_epochs = [&](const LoaderOptions& o) {
+    Loader loader(dataset_, o);
+    return std::pair(epoch(loader, 0), epoch(loader, 1));
+  };
+  const auto before = two_epochs(plain);
+  for (const int workers : {1, 2, 7}) {
+    cached.workers = workers;
+    EXPECT_EQ(two_epochs(cached), before) << workers;
+  }
+  folder_.write("set/a/" + name(3), make_ppm(20, 20, 999));
+  const auto after = two_epochs(plain);
+  EXPECT_NE(after, before);
+  EXPECT_EQ(two_epochs(cached), after);
+  cached.decode.mode = plain.decode.mode = DecodeMode::fast;
+  EXPECT_EQ(two_epochs(cached), two_epochs(plain));
+}
+
 TEST_F(LoaderTest, BeginsInTheMiddle) {
   LoaderOptions o = options();
   o.augment = Augment::standard;
