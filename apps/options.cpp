@@ -132,10 +132,10 @@ void TrainOptions::resolve() {
   // Under oversample-first the rows of the manifest are balanced already.
   if (balance.empty()) balance = protocol == "oversample-first" ? "none" : "oversample";
   if (!epochs) epochs = d.epochs;
-  if (!lr) lr = static_cast<double>(d.lr);
-  if (!weight_decay) weight_decay = static_cast<double>(d.weight_decay);
-  if (!warmup_epochs) warmup_epochs = static_cast<double>(d.warmup_epochs);
-  if (!label_smoothing) label_smoothing = loss == "focal" ? 0.0 : static_cast<double>(d.label_smoothing);
+  if (!lr) lr = d.lr;
+  if (!weight_decay) weight_decay = d.weight_decay;
+  if (!warmup_epochs) warmup_epochs = d.warmup_epochs;
+  if (!label_smoothing) label_smoothing = loss == "focal" ? 0.0 : d.label_smoothing;
   if (mean.empty()) mean = {0.5};
   if (std.empty()) std = {0.5};
   for (std::vector<double>* v : {&mean, &std})
