@@ -8,29 +8,14 @@
 #include "kernels/cpu/fill.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/pointwise.h"
+#include "kernels/storage_type.h"
 
 namespace cairn::kernels {
 namespace {
 
-// Calls f(TypeTag<T>{}) with the storage type of any dtype.
 template <class F>
-void with_any_type(DType t, F&& f) {
-  switch (t) {
-    case DType::f32:
-      return f(TypeTag<float>{});
-    case DType::f64:
-      return f(TypeTag<double>{});
-    case DType::bf16:
-      return f(TypeTag<BFloat16>{});
-    case DType::f16:
-      return f(TypeTag<Float16>{});
-    case DType::u8:
-      return f(TypeTag<std::uint8_t>{});
-    case DType::i32:
-      return f(TypeTag<std::int32_t>{});
-    case DType::i64:
-      return f(TypeTag<std::int64_t>{});
-  }
+decltype(auto) with_any_type(DType t, F&& f) {
+  return with_storage_type<BFloat16, Float16>(t, f);
 }
 template <class F>
 void with_floating_type(DType t, F&& f) {

@@ -9,29 +9,14 @@
 #include "kernels/cuda/device/elementwise.h"
 #include "kernels/cuda/fill.h"
 #include "kernels/pointwise.h"
+#include "kernels/storage_type.h"
 
 namespace cairn::kernels {
 namespace {
 
 template <class F>
-Status with_any_type(DType t, F&& f) {
-  switch (t) {
-    case DType::f32:
-      return f(TypeTag<float>{});
-    case DType::f64:
-      return f(TypeTag<double>{});
-    case DType::bf16:
-      return f(TypeTag<__nv_bfloat16>{});
-    case DType::f16:
-      return f(TypeTag<__half>{});
-    case DType::u8:
-      return f(TypeTag<std::uint8_t>{});
-    case DType::i32:
-      return f(TypeTag<std::int32_t>{});
-    case DType::i64:
-      return f(TypeTag<std::int64_t>{});
-  }
-  return {};
+decltype(auto) with_any_type(DType t, F&& f) {
+  return with_storage_type<__nv_bfloat16, __half>(t, f);
 }
 template <class F>
 Status with_floating_type(DType t, F&& f) {
