@@ -10,6 +10,7 @@ struct StepScalars {
   float bias_correction1 = 1;  // 1 - beta1^t
   float bias_correction2 = 1;  // 1 - beta2^t
   float grad_scale = 1;        // multiplies every gradient first: 1 / loss scale
+  std::int32_t step = 0;       // t, counted from 1
 };
 
 /// Common to the optimisers below.

@@ -33,7 +33,7 @@ void Adam::update(const kernels::StepScalars* scalars) {
         .shadow = {},
         .scalars = scalars,
         .grad_norm = grad_norm_.view(),
-        .nonfinite = {},
+        .nonfinite = nonfinite(),
         .max_norm = options_.clip_norm,
         .beta1 = options_.beta1,
         .beta2 = options_.beta2,

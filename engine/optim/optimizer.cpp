@@ -2,6 +2,7 @@
 
 #include "engine/optim/adam.h"
 #include "engine/optim/clip.h"
+#include "engine/optim/loss_scaler.h"
 #include "engine/optim/sgd.h"
 #include "kernels/device.h"
 #include "kernels/error.h"
@@ -29,7 +30,7 @@ void Optimizer::step(float lr) {
 
 void Optimizer::prepare(float lr, float grad_scale) {
   ++steps_;
-  host_scalars_ = {.lr = lr, .grad_scale = grad_scale};
+  host_scalars_ = {.lr = lr, .grad_scale = grad_scale, .step = static_cast<std::int32_t>(steps_)};
   fill_scalars(host_scalars_);
   // Pageable memory is taken over before the call returns, so the next step may write it at once.
   check(kernels::device_api(parameters_.device().type)
@@ -39,8 +40,14 @@ void Optimizer::prepare(float lr, float grad_scale) {
 
 void Optimizer::apply() {
   parameters_.clear_unused_grads();
+  auto* const scalars = static_cast<kernels::StepScalars*>(device_scalars_.inplace().data);
+  if (scaler_) scaler_->update(parameters_.grads(), scalars, options_.beta1, options_.beta2);
   if (grad_norm_.defined()) global_norm(parameters_.grads(), grad_norm_);
-  update(static_cast<const kernels::StepScalars*>(device_scalars_.view().data));
+  update(scalars);
+}
+
+kernels::ConstView Optimizer::nonfinite() const {
+  return scaler_ ? scaler_->nonfinite().view() : kernels::ConstView{};
 }
 
 std::unique_ptr<Optimizer> make_optimizer(FlatParameters& parameters, const OptimizerOptions& options) {

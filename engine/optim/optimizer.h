@@ -26,6 +26,8 @@ struct OptimizerOptions {
   float clip_norm = 0.0f;  // > 0: gradients are scaled down to this global norm
 };
 
+class LossScaler;
+
 /// Changes all parameters in one pass. One step: zero_grad(); loss.backward(); step(lr).
 class Optimizer {
  public:
@@ -37,10 +39,13 @@ class Optimizer {
   /// prepare(lr) and apply().
   void step(float lr);
   /// Counts the step and sends what changes from step to step (rate, bias corrections) to the device.
-  /// `grad_scale` multiplies every gradient first: 1 / loss scale.
+  /// `grad_scale` multiplies every gradient first.
   void prepare(float lr, float grad_scale = 1.0f);
   /// Clears unused gradients, clips, updates: kernels only, so that a captured graph can replay it.
   void apply();
+  /// From now on gradients come multiplied by the scaler's scale, and steps with overflow change nothing.
+  /// `scaler` must outlive the optimiser's steps.
+  void set_loss_scaler(LossScaler& scaler) { scaler_ = &scaler; }
 
   std::int64_t steps() const { return steps_; }
   void set_steps(std::int64_t steps) { steps_ = steps; }
@@ -53,12 +58,15 @@ class Optimizer {
   Optimizer(FlatParameters& parameters, const OptimizerOptions& options);
   virtual void fill_scalars(kernels::StepScalars&) const {}
   virtual void update(const kernels::StepScalars* scalars) = 0;
+  /// For the kernels' argument of that name; absent without loss scaling.
+  kernels::ConstView nonfinite() const;
   FlatParameters& parameters_;
   OptimizerOptions options_;
   std::int64_t steps_ = 0;
   Tensor grad_norm_;
 
  private:
+  LossScaler* scaler_ = nullptr;
   kernels::StepScalars host_scalars_;
   Tensor device_scalars_;  // [sizeof(StepScalars)] uint8
 };

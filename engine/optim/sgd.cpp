@@ -23,7 +23,7 @@ void Sgd::update(const kernels::StepScalars* scalars) {
         .shadow = {},
         .scalars = scalars,
         .grad_norm = grad_norm_.view(),
-        .nonfinite = {},
+        .nonfinite = nonfinite(),
         .max_norm = options_.clip_norm,
         .momentum = options_.momentum,
         .weight_decay = options_.weight_decay,

@@ -73,13 +73,16 @@ class Training {
   };
   /// Loss and gradients, those multiplied by `scale`; left on the device.
   Outputs backward(const TestBatch& batch, double scale = 1) {
+    return backward(batch, full({1}, scale, DType::f32, device_));
+  }
+  Outputs backward(const TestBatch& batch, const Tensor& scale) {
     const std::int64_t step = optimizer->steps();
     step_counter.copy_from<std::int64_t>(std::span(&step, 1));
     const Tensor labels = from_values<std::int32_t>({batch.images()}, batch.labels, device_);
     Outputs out{.logits = logits(batch), .loss = {}};
     out.loss = softmax_cross_entropy(out.logits, labels, {});
     optimizer->zero_grad();
-    out.loss.backward(full(out.loss.shape(), scale, DType::f32, device_));
+    out.loss.backward(scale);
     return out;
   }
   Tensor step(const TestBatch& batch, float lr) {
