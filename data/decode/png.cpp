@@ -183,7 +183,7 @@ class RowConverter {
       const int levels = (1 << png.depth) - 1;
       const int clear = png.has_transparency ? static_cast<int>(read_u16_be(png.transparency.data())) : -1;
       for (int v = 0; v <= levels; ++v) {
-        table_[v].fill(v == clear ? 255 : static_cast<uint8_t>(v * 255 / levels));
+        table_[v].fill(static_cast<uint8_t>(v == clear ? 255 : v * 255 / levels));
       }
     }
   }
