@@ -37,16 +37,20 @@ CachingAllocator::CachingAllocator(Device device)
 void* CachingAllocator::allocate(std::size_t bytes) {
   const std::lock_guard lock(mutex_);
   const std::size_t block = direct_ ? std::max<std::size_t>(bytes, 1) : block_size(bytes);
-  void* memory = nullptr;
-  if (const auto it = free_.find(block); it != free_.end() && !it->second.empty()) {
-    memory = it->second.back();
-    it->second.pop_back();
-  } else {
-    memory = allocate_from_device(block);
-  }
-  live_[memory] = block;
+  void* memory = open_pool_ ? take(pools_[open_pool_], block) : nullptr;
+  if (!memory) memory = take(free_, block);
+  if (!memory) memory = allocate_from_device(block);
+  live_[memory] = {block, open_pool_};
   stats_.in_use += static_cast<std::int64_t>(block);
   stats_.peak_in_use = std::max(stats_.peak_in_use, stats_.in_use);
+  return memory;
+}
+
+void* CachingAllocator::take(FreeBlocks& blocks, std::size_t block) {
+  const auto it = blocks.find(block);
+  if (it == blocks.end() || it->second.empty()) return nullptr;
+  void* memory = it->second.back();
+  it->second.pop_back();
   return memory;
 }
 
@@ -70,15 +74,38 @@ void CachingAllocator::release(void* memory) noexcept {
   const std::lock_guard lock(mutex_);
   const auto it = live_.find(memory);
   if (it == live_.end()) return;
-  const std::size_t block = it->second;
+  const Block block = it->second;
   live_.erase(it);
-  stats_.in_use -= static_cast<std::int64_t>(block);
-  if (direct_) {
-    stats_.reserved -= static_cast<std::int64_t>(block);
-    (void)api_.release(device_.index, memory);
+  stats_.in_use -= static_cast<std::int64_t>(block.size);
+  if (const auto pool = pools_.find(block.pool); pool != pools_.end()) {
+    pool->second[block.size].push_back(memory);
   } else {
-    free_[block].push_back(memory);
+    free_[block.size].push_back(memory);
+    if (direct_) release_cached_locked();
   }
+}
+
+int CachingAllocator::begin_pool() {
+  const std::lock_guard lock(mutex_);
+  if (open_pool_) throw Error("device '" + to_string(device_) + "': a graph is being captured already");
+  open_pool_ = ++last_pool_;
+  pools_[open_pool_];
+  return open_pool_;
+}
+
+void CachingAllocator::end_pool() {
+  const std::lock_guard lock(mutex_);
+  open_pool_ = 0;
+}
+
+void CachingAllocator::release_pool(int pool) noexcept {
+  const std::lock_guard lock(mutex_);
+  const auto it = pools_.find(pool);
+  if (it == pools_.end()) return;
+  for (auto& [block, list] : it->second)
+    for (void* memory : list) free_[block].push_back(memory);
+  pools_.erase(it);
+  if (direct_) release_cached_locked();
 }
 
 void CachingAllocator::release_cached() {

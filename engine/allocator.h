@@ -23,10 +23,24 @@ class CachingAllocator {
   void* allocate(std::size_t bytes);
   void release(void* memory) noexcept;
   void release_cached();
+
+  /// Pools, for captured graphs, whose memory must be nobody else's between replays. From begin_pool() to
+  /// end_pool() blocks are taken for the pool, from the cache first; those that are released, then or later,
+  /// are kept in it until release_pool() hands them to the cache. One pool is open at a time, and what
+  /// allocates on the device meanwhile is the graph's.
+  int begin_pool();
+  void end_pool();
+  void release_pool(int pool) noexcept;
   MemoryStats stats() const;
   void reset_peak();
 
  private:
+  using FreeBlocks = std::map<std::size_t, std::vector<void*>>;  // by block size
+  struct Block {
+    std::size_t size = 0;
+    int pool = 0;  // 0: none
+  };
+  static void* take(FreeBlocks& blocks, std::size_t block);
   void* allocate_from_device(std::size_t block);
   void release_cached_locked();
 
@@ -34,8 +48,10 @@ class CachingAllocator {
   const kernels::DeviceApi& api_;
   bool direct_;
   mutable std::mutex mutex_;
-  std::map<std::size_t, std::vector<void*>> free_;  // block size -> blocks
-  std::unordered_map<void*, std::size_t> live_;     // block -> block size
+  FreeBlocks free_;
+  std::unordered_map<int, FreeBlocks> pools_;
+  int open_pool_ = 0, last_pool_ = 0;
+  std::unordered_map<void*, Block> live_;
   MemoryStats stats_;
 };
 

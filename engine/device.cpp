@@ -108,6 +108,7 @@ Device parse_device(std::string_view text, std::string* reason) {
 
 const kernels::Queue& compute_queue(Device device) { return state(device).queue; }
 void allow_tf32(Device device, bool on) { state(device).queue.allow_tf32 = on; }
+DType fast_dtype(Device device) { return api_of(device).fast_dtype(device.index); }
 void synchronize(Device device) { check(api_of(device).synchronize(compute_queue(device))); }
 CachingAllocator& allocator(Device device) { return state(device).allocator; }
 MemoryStats memory_stats(Device device) { return allocator(device).stats(); }

@@ -31,6 +31,14 @@ struct DeviceApi {
   Status (*record_event)(const Queue& queue, void* event);
   Status (*queue_wait_event)(const Queue& queue, void* event);
   Status (*host_wait_event)(void* event);
+  /// The floating type in which the device trains fastest: bf16, fp16 or, without 16-bit arithmetic, fp32.
+  DType (*fast_dtype)(int index);
+  /// Between these two, what is queued is written down in place of being run. Null where a device has no
+  /// graphs. end_capture answers a null graph where it fails; the queue is then usable again.
+  Status (*begin_capture)(const Queue& queue) = nullptr;
+  Status (*end_capture)(const Queue& queue, void*& graph) = nullptr;
+  Status (*launch_graph)(const Queue& queue, void* graph) = nullptr;
+  Status (*destroy_graph)(void* graph) = nullptr;
 };
 
 /// Null if no backend of that type is in this process.

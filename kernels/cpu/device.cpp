@@ -76,6 +76,9 @@ constexpr DeviceApi kApi = {
     .record_event = [](const Queue&, void*) { return Status(); },
     .queue_wait_event = [](const Queue&, void*) { return Status(); },
     .host_wait_event = [](void*) { return Status(); },
+    // Without instructions for it bf16 is emulated by conversions, and slower than fp32.
+    .fast_dtype =
+        [](int) { return cpu_info().amx_bf16 || cpu_info().avx512_bf16 ? DType::bf16 : DType::f32; },
 };
 [[maybe_unused]] const bool kRegistered = (register_device_api(DeviceType::cpu, &kApi), true);
 

@@ -136,6 +136,41 @@ Status create_event(int index, void*& event) {
   return s;
 }
 
+// sm_80 and later compute bf16, which needs no loss scaling; sm_75 has tensor cores for fp16 alone.
+DType fast_dtype(int index) {
+  int major = 0;
+  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index) != cudaSuccess)
+    return DType::f32;
+  return major >= 8 ? DType::bf16 : DType::f16;
+}
+
+// Relaxed: the allocator may still ask the device for memory, and other threads for pinned memory.
+Status begin_capture(const Queue& queue) {
+  return cuda_status(cudaStreamBeginCapture(stream_of(queue), cudaStreamCaptureModeRelaxed),
+                     "beginning to capture a graph");
+}
+
+Status end_capture(const Queue& queue, void*& out) {
+  out = nullptr;
+  cudaGraph_t graph = nullptr;
+  if (Status s = cuda_status(cudaStreamEndCapture(stream_of(queue), &graph), "capturing a graph"); !s.ok())
+    return s;
+  cudaGraphExec_t exec = nullptr;
+  Status s = cuda_status(cudaGraphInstantiate(&exec, graph, 0), "instantiating a graph");
+  if (s.ok()) out = exec;
+  const Status destroyed = cuda_status(cudaGraphDestroy(graph), "freeing a captured graph");
+  return s.ok() ? destroyed : s;
+}
+
+Status launch_graph(const Queue& queue, void* graph) {
+  return cuda_status(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), stream_of(queue)),
+                     "launching a graph");
+}
+
+Status destroy_graph(void* graph) {
+  return cuda_status(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)), "freeing a graph");
+}
+
 constexpr DeviceApi kApi = {
     .count = &count,
     .describe = &describe,
@@ -170,6 +205,11 @@ constexpr DeviceApi kApi = {
         [](void* event) {
           return cuda_status(cudaEventSynchronize(static_cast<cudaEvent_t>(event)), "work on the device");
         },
+    .fast_dtype = &fast_dtype,
+    .begin_capture = &begin_capture,
+    .end_capture = &end_capture,
+    .launch_graph = &launch_graph,
+    .destroy_graph = &destroy_graph,
 };
 [[maybe_unused]] const bool kRegistered = (register_device_api(kCudaDevice, &kApi), true);
 

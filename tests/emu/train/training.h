@@ -46,9 +46,13 @@ inline TestBatch make_batch(std::int64_t images, std::uint64_t number) {
 class Training {
  public:
   Training(const std::string& name, Device device, DType dtype, const optim::OptimizerOptions& options)
-      : device_(device), dtype_(dtype) {
-    model = models::make_model(
-        name, {.classes = kClasses, .image_size = static_cast<int>(kSize), .seed = 20, .dropout = {}});
+      : Training(models::make_model(
+                     name,
+                     {.classes = kClasses, .image_size = static_cast<int>(kSize), .seed = 20, .dropout = {}}),
+                 device, dtype, options) {}
+  Training(std::unique_ptr<nn::Module> module, Device device, DType dtype,
+           const optim::OptimizerOptions& options)
+      : model(std::move(module)), device_(device), dtype_(dtype) {
     model->to(device);
     step_counter = zeros({1}, DType::i64, device);
     model->set_random_state({.seed = 20, .step = step_counter});
@@ -63,9 +67,18 @@ class Training {
     optimizer->set_steps(other.optimizer->steps());
   }
 
-  Tensor logits(const TestBatch& batch) {
-    const Tensor images = from_values<std::uint8_t>({batch.images(), kSize, kSize, 3}, batch.pixels, device_);
-    return (*model)(preprocess(images, dtype_, {}));
+  struct Inputs {
+    Tensor images, labels;
+  };
+  Inputs upload(const TestBatch& batch) const {
+    return {from_values<std::uint8_t>({batch.images(), kSize, kSize, 3}, batch.pixels, device_),
+            from_values<std::int32_t>({batch.images()}, batch.labels, device_)};
+  }
+  Tensor logits(const TestBatch& batch) { return (*model)(preprocess(upload(batch).images, dtype_, {})); }
+  /// What dropout draws its masks from.
+  void send_step_number() const {
+    const std::int64_t step = optimizer->steps();
+    step_counter.copy_from<std::int64_t>(std::span(&step, 1));
   }
 
   struct Outputs {
@@ -76,11 +89,13 @@ class Training {
     return backward(batch, full({1}, scale, DType::f32, device_));
   }
   Outputs backward(const TestBatch& batch, const Tensor& scale) {
-    const std::int64_t step = optimizer->steps();
-    step_counter.copy_from<std::int64_t>(std::span(&step, 1));
-    const Tensor labels = from_values<std::int32_t>({batch.images()}, batch.labels, device_);
-    Outputs out{.logits = logits(batch), .loss = {}};
-    out.loss = softmax_cross_entropy(out.logits, labels, {});
+    send_step_number();
+    return backward(upload(batch), scale);
+  }
+  /// Kernels only.
+  Outputs backward(const Inputs& inputs, const Tensor& scale) {
+    Outputs out{.logits = (*model)(preprocess(inputs.images, dtype_, {})), .loss = {}};
+    out.loss = softmax_cross_entropy(out.logits, inputs.labels, {});
     optimizer->zero_grad();
     out.loss.backward(scale);
     return out;
