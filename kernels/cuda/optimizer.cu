@@ -117,13 +117,13 @@ template <class T>
 struct CheckFiniteOf {
   const T* x;     // [n]
   int32_t* flag;  // [1]
+  Compute<T> largest;
   template <int kWidth>
   __device__ void run(int64_t i) const {
     const Values<kWidth, T> values = load_values<kWidth>(x + i);
     bool finite = true;
 #pragma unroll
-    for (int k = 0; k < kWidth; ++k)
-      finite = finite && std::fabs(values.v[k]) <= std::numeric_limits<Compute<T>>::max();
+    for (int k = 0; k < kWidth; ++k) finite = finite && std::fabs(values.v[k]) <= largest;
     if (!finite) atomicOr(flag, 1);  // rare, and in any order the same
   }
 };
@@ -169,7 +169,7 @@ Status check_finite_cuda(const Queue& q, const CheckFinite& a) {
   return with_compute_type(a.dtype(), [&]<class T>(TypeTag<T>) {
     return launch_elementwise<16 / static_cast<int>(sizeof(T))>(
         stream_of(q), a.x.numel(), aligned_16({a.x.data}),
-        CheckFiniteOf<T>{a.x.as<T>(), a.flag.as<int32_t>()});
+        CheckFiniteOf<T>{a.x.as<T>(), a.flag.as<int32_t>(), std::numeric_limits<Compute<T>>::max()});
   });
 }
 
