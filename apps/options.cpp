@@ -6,7 +6,6 @@
 
 #include "engine/backend.h"
 #include "engine/device.h"
-#include "kernels/cpu/cpu_info.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/device.h"
 #include "kernels/error.h"
@@ -110,12 +109,16 @@ Device open_device(const CommonOptions& options, Console& console) {
 int compute_threads() { return kernels::num_threads(); }
 
 DType choose_precision(const std::string& precision, Device device) {
-  if (precision == "fp32") return DType::f32;
+  if ((precision == "fp16" || precision == "tf32") && device.type == DeviceType::cpu)
+    throw InputError("--precision " + precision + " is for CUDA devices; on the CPU there are fp32 and bf16");
+  if (precision == "fp32" || precision == "tf32") return DType::f32;
   if (precision == "bf16") return DType::bf16;
-  if (device.type != DeviceType::cpu) return DType::f32;
-  // Without instructions for it bf16 is emulated by conversions, and slower than fp32.
-  const kernels::CpuInfo& cpu = kernels::cpu_info();
-  return cpu.amx_bf16 || cpu.avx512_bf16 ? DType::bf16 : DType::f32;
+  if (precision == "fp16") return DType::f16;
+  return fast_dtype(device);
+}
+
+std::string computed_in(const std::string& precision, Device device) {
+  return precision == "tf32" ? precision : name_of(choose_precision(precision, device));
 }
 
 std::vector<std::string> model_names() {

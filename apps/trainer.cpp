@@ -12,6 +12,7 @@
 #include "apps/deferred_scalar.h"
 #include "apps/progress.h"
 #include "apps/report/tfevents.h"
+#include "apps/train_step.h"
 #include "data/sampler.h"
 #include "engine/autograd.h"
 #include "engine/device.h"
@@ -87,8 +88,8 @@ class Trainer {
   std::unique_ptr<optim::FlatParameters> parameters_;
   std::unique_ptr<optim::Optimizer> optimizer_;
   optim::Schedule schedule_;
-  CrossEntropyOptions loss_options_;
   Tensor step_counter_;  // [1] int64 on the device, read by dropout
+  std::unique_ptr<TrainStep> step_;
   DeferredScalar deferred_loss_;
   report::EventWriter events_;  // for TensorBoard
 
@@ -184,16 +185,23 @@ void Trainer::build_optimizer() {
   schedule_.decay_every = step_epochs * batches;
   schedule_.gamma = static_cast<float>(o_.step_gamma);
 
-  loss_options_.label_smoothing = static_cast<float>(*o_.label_smoothing);
-  if (o_.loss == "focal") loss_options_.focal_gamma = static_cast<float>(o_.focal_gamma);
+  TrainStepOptions step{.precision = precision_,
+                        .tf32 = o_.precision == "tf32",
+                        .batch_size = o_.batch_size,
+                        .image_size = o_.image_size,
+                        .normalization = card_.normalization,
+                        .loss = {}};
+  step.loss.label_smoothing = static_cast<float>(*o_.label_smoothing);
+  if (o_.loss == "focal") step.loss.focal_gamma = static_cast<float>(o_.focal_gamma);
   const data::Balance balance = data::parse_balance(o_.balance);
   if (balance == data::Balance::inverse || balance == data::Balance::effective) {
     std::vector<std::int64_t> counts(card_.classes.size());
     for (const std::int64_t item : data::part_items(setup_.dataset, setup_.manifest, data::Part::train))
       ++counts[setup_.dataset.items[item].label];
-    loss_options_.class_weights = from_values<float>({static_cast<std::int64_t>(counts.size())},
-                                                     data::class_weights(balance, counts), setup_.device);
+    step.loss.class_weights = from_values<float>({static_cast<std::int64_t>(counts.size())},
+                                                 data::class_weights(balance, counts), setup_.device);
   }
+  step_ = std::make_unique<TrainStep>(*model_, *optimizer_, step_counter_, step, setup_.device, console_);
 }
 
 void Trainer::restore() {
@@ -204,23 +212,34 @@ void Trainer::restore() {
   best_score_ = p.at("best_score").get<double>();
   best_epoch_ = p.at("best_epoch").get<std::int64_t>();
   epochs_ = p.at("epochs");
+  if (optim::LossScaler* scaler = step_->loss_scaler()) {
+    const nlohmann::json& state = p.at("loss_scale");
+    scaler->restore({.scale = state.at("scale").get<float>(),
+                     .good_steps = state.at("good_steps").get<std::int32_t>(),
+                     .skipped_steps = state.at("skipped_steps").get<std::int32_t>()});
+  }
   setup_.run.cut_metrics(optimizer_->steps());
 }
 
 void Trainer::save_state(std::int64_t epoch, std::int64_t batch) {
-  const nlohmann::json progress = {{"options", to_json(o_)},
-                                   {"classes", card_.classes},
-                                   {"manifest", setup_.manifest_text},
-                                   {"fixes", setup_.fixes_text},
-                                   {"threads", compute_threads()},
-                                   {"precision", name_of(precision_)},
-                                   {"epoch", epoch},
-                                   {"batch", batch},
-                                   {"loss_sum", loss_sum_},
-                                   {"loss_images", loss_images_},
-                                   {"best_score", best_score_},
-                                   {"best_epoch", best_epoch_},
-                                   {"epochs", epochs_}};
+  nlohmann::json progress = {{"options", to_json(o_)},
+                             {"classes", card_.classes},
+                             {"manifest", setup_.manifest_text},
+                             {"fixes", setup_.fixes_text},
+                             {"threads", compute_threads()},
+                             {"precision", computed_in(o_.precision, setup_.device)},
+                             {"epoch", epoch},
+                             {"batch", batch},
+                             {"loss_sum", loss_sum_},
+                             {"loss_images", loss_images_},
+                             {"best_score", best_score_},
+                             {"best_epoch", best_epoch_},
+                             {"epochs", epochs_}};
+  if (optim::LossScaler* scaler = step_->loss_scaler()) {
+    const optim::LossScaler::State state = scaler->read();
+    progress["loss_scale"] = {
+        {"scale", state.scale}, {"good_steps", state.good_steps}, {"skipped_steps", state.skipped_steps}};
+  }
   io::save_checkpoint(setup_.run.state(), *model_, *optimizer_, progress.dump());
 }
 
@@ -235,26 +254,9 @@ void Trainer::take_loss(std::optional<float> loss) {
   loss_images_ += pending_images_;
 }
 
-// One step of training, from pixels to changed weights.
 void Trainer::train_step(const data::Batch& batch) {
-  const std::int64_t step = optimizer_->steps();
-  step_counter_.copy_from<std::int64_t>(std::span(&step, 1));
-  const Shape n{batch.size};
-  const Tensor labels = from_values<std::int32_t>(n, batch.labels, setup_.device);
-  CrossEntropyOptions loss_options = loss_options_;
-  if (!batch.labels2.empty()) {
-    loss_options.labels2 = from_values<std::int32_t>(n, batch.labels2, setup_.device);
-    loss_options.lambda = from_values<float>(n, batch.lambda, setup_.device);
-  }
-  const Tensor logits = forward_images(*model_, batch.images, batch.size, o_.image_size, precision_,
-                                       card_.normalization, setup_.device);
-  const Tensor loss = softmax_cross_entropy(logits, labels, loss_options);
-  optimizer_->zero_grad();
-  loss.backward();
-  lr_ = schedule_.lr(step);
-  optimizer_->step(lr_);
-
-  take_loss(deferred_loss_.exchange(loss));
+  lr_ = schedule_.lr(optimizer_->steps());
+  take_loss(deferred_loss_.exchange(step_->run(batch, lr_)));
   pending_images_ = batch.size;
 }
 
@@ -342,6 +344,15 @@ void Trainer::finish_epoch(std::int64_t epoch) {
       {"images_per_s", static_cast<double>(epoch_images_) / std::max(epoch_seconds_, 1e-9)},
       {"data_wait", epoch_wait_ / std::max(epoch_seconds_, 1e-9)},
       {"seconds", epoch_seconds_}};
+  if (optim::LossScaler* scaler = step_->loss_scaler()) {
+    const optim::LossScaler::State state = scaler->read();
+    line["loss_scale"] = state.scale;
+    line["skipped_steps"] = state.skipped_steps;
+    if (state.scale <= kernels::kSmallestLossScale)
+      console_.warn(
+          "fp16: gradients overflow whatever the loss scale, and steps are skipped; use --precision bf16 or "
+          "fp32, or lower --lr");
+  }
   std::string text = "epoch " + std::to_string(epoch + 1) + "/" + std::to_string(*o_.epochs) + ": loss " +
                      fixed(train_loss, 4);
   bool best = true;  // without a validation part the last epoch is

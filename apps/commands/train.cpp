@@ -103,7 +103,7 @@ TrainResult run_one(const Options& options, Device device, const data::Dataset& 
                      {{"device", to_string(device)},
                       {"threads", compute_threads()},
                       {"workers", options.common.workers},
-                      {"computed_in", name_of(choose_precision(o.precision, device))}});
+                      {"computed_in", computed_in(o.precision, device)}});
   }
   TrainSetup setup{.options = o,
                    .common = options.common,
@@ -199,6 +199,7 @@ int start(Options options, Console& console) {
   const Device device = open_device(options.common, console);
   adopt_normalization(o, console);
   o.resolve();
+  static_cast<void>(choose_precision(o.precision, device));  // refuses before anything is made
   if (o.protocol == "oversample-first")
     console.warn(
         "--protocol oversample-first puts copies of one image in several parts: its accuracies are too high");
@@ -240,7 +241,7 @@ int resume(Options options, Console& console) {
   if (options.common.threads == 0) options.common.threads = progress.at("threads").get<int>();
   const Device device = open_device(options.common, console);
   const std::string precision = progress.at("precision").get<std::string>();
-  if (precision != name_of(choose_precision(options.train.precision, device)))
+  if (precision != computed_in(options.train.precision, device))
     throw InputError("the run was computed in " + precision + ", which --precision " +
                      options.train.precision + " is not on " + to_string(device) +
                      ": resume it on the device where it began");

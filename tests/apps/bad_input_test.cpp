@@ -104,6 +104,13 @@ TEST_F(BadInput, UnknownOption) {
   EXPECT_FALSE(fs::exists(folder_.path("run")));
 }
 
+TEST_F(BadInput, PrecisionThatTheCpuHasNot) {
+  for (const std::string precision : {"fp16", "tf32"}) {
+    expect_error(train(" --precision " + precision), 2, "--precision " + precision);
+    EXPECT_FALSE(fs::exists(folder_.path("run")));
+  }
+}
+
 TEST_F(BadInput, DeviceThatIsNotThere) {
   const Outcome o = cairn("train --data " + folder_.path("data") + " --out " + folder_.path("run") +
                           " --quiet --device cuda:7");
