@@ -87,16 +87,31 @@ struct Header {
   int width, height, channels;
 };
 
+// stb_image leaves it empty where an image has no pixels to read.
+std::string reason() {
+  const char* reason = stbi_failure_reason();
+  return reason && *reason ? reason : "no image data";
+}
+
 Header read_header(Bytes bytes, ImageFormat format) {
   allowed_bytes = kHeaderBytes;
   Feed feed(bytes);
   Header header{};
   if (!stbi__info_main(&feed.context, &header.width, &header.height, &header.channels)) {
     throw Refusal{feed.ran_out ? std::string("truncated ") + to_string(format)
-                               : std::string("damaged ") + to_string(format) + " header (" +
-                                     (stbi_failure_reason() ? stbi_failure_reason() : "unknown") + ")"};
+                               : std::string("damaged ") + to_string(format) + " header (" + reason() + ")"};
   }
   return header;
+}
+
+/// stb_image turns a TGA's rows upright and overlooks that they may run from right to left (bit 4 of the
+/// descriptor).
+void mirror_rows(Image& image) {
+  for (int y = 0; y < image.height; ++y) {
+    uint8_t* row = image.rgb.data() + size_t{3} * y * image.width;
+    for (int a = 0, b = image.width - 1; a < b; ++a, --b)
+      std::swap_ranges(row + 3 * a, row + 3 * a + 3, row + 3 * b);
+  }
 }
 
 /// A BMP of 32 bits without masks has a fourth byte that means nothing.
@@ -137,8 +152,7 @@ Decoded decode_stb(Bytes bytes, ImageFormat format, const DecodeOptions& options
       &std::free);
   if (feed.ran_out) throw Refusal{std::string("truncated ") + to_string(format)};
   if (!samples) {
-    throw Refusal{std::string("damaged ") + to_string(format) + " (" +
-                  (stbi_failure_reason() ? stbi_failure_reason() : "unknown") + ")"};
+    throw Refusal{std::string("damaged ") + to_string(format) + " (" + reason() + ")"};
   }
   if (width != header.width || height != header.height)
     throw Refusal{std::string("damaged ") + to_string(format)};
@@ -149,6 +163,7 @@ Decoded decode_stb(Bytes bytes, ImageFormat format, const DecodeOptions& options
   } else {
     std::memcpy(decoded.image.rgb.data(), samples.get(), static_cast<size_t>(3 * pixels));
   }
+  if (format == ImageFormat::tga && (bytes[17] & 0x10)) mirror_rows(decoded.image);
   return decoded;
 }
 

@@ -207,6 +207,25 @@ TEST(Decode, KnowsFormatsByTheirBytesAndNotByTheirName) {
   EXPECT_THAT(reason(avif, "x.avif"), HasSubstr("avifdec"));
 }
 
+TEST(Decode, TgaRowsFromRightToLeft) {
+  // 3 x 2, true colour, blue green red, rows from the top (bit 5) and from right to left (bit 4).
+  std::vector<uint8_t> tga(18);
+  tga[2] = 2;
+  tga[12] = 3;
+  tga[14] = 2;
+  tga[16] = 24;
+  tga[17] = 0x30;
+  for (uint8_t i = 0; i < 6; ++i)
+    tga.insert(tga.end(), {i, static_cast<uint8_t>(10 + i), static_cast<uint8_t>(20 + i)});
+  const Image image = decode_image(tga, {}, "a.tga");
+  ASSERT_EQ(image.rgb.size(), 18u);
+  for (const auto& [pixel, stored] : {std::pair{0, 2}, {1, 1}, {2, 0}, {3, 5}, {4, 4}, {5, 3}}) {
+    EXPECT_EQ(image.rgb[3 * pixel], 20 + stored);
+    EXPECT_EQ(image.rgb[3 * pixel + 1], 10 + stored);
+    EXPECT_EQ(image.rgb[3 * pixel + 2], stored);
+  }
+}
+
 TEST(Decode, SaysWhyInOneLine) {
   EXPECT_EQ(reason({}, "a.jpg"), "empty file");
   EXPECT_EQ(reason(std::vector<uint8_t>(100), "a.png"), "only zero bytes");
