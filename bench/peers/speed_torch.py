@@ -19,7 +19,7 @@ from models import make_model  # noqa: E402
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--model", required=True)
-    p.add_argument("--mode", choices=["default", "channels_last", "bf16", "compiled", "compiled_bf16"], default="channels_last")
+    p.add_argument("--mode", choices=["default", "channels_last", "bf16", "compiled", "compiled_bf16", "onnxruntime"], default="channels_last")
     p.add_argument("--batch-size", type=int, default=32)
     p.add_argument("--image-size", type=int, default=224)
     p.add_argument("--classes", type=int, default=7)
@@ -36,7 +36,22 @@ def main() -> None:
     model = make_model(a.model, a.classes, a.image_size).to(memory_format=layout)
     x = (torch.rand(a.batch_size, 3, a.image_size, a.image_size) * 2 - 1).contiguous(memory_format=layout)
     y = torch.randint(0, a.classes, (a.batch_size,))
-    if a.infer:
+    if a.infer and a.mode == "onnxruntime":
+        import os
+        import tempfile
+
+        import onnxruntime
+
+        path = os.path.join(tempfile.mkdtemp(), "model.onnx")
+        torch.onnx.export(model.eval(), (x,), path, input_names=["x"], dynamo=False)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        values = x.contiguous().numpy()
+
+        def step():
+            session.run(None, {"x": values})
+    elif a.infer:
         model.eval()
         if bf16:
             model, x = model.to(torch.bfloat16), x.to(torch.bfloat16)

@@ -1,0 +1,116 @@
+// Speed of a training or inference step of cairn on this machine; prints one JSON object. The input lies
+// ready in memory as uint8 pixels, so that a step begins with the normalisation; bench/peers/speed_torch.py
+// does the same job in PyTorch, whose input is normalised beforehand.
+#include <sys/resource.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "engine/autograd.h"
+#include "engine/device.h"
+#include "engine/ops.h"
+#include "engine/optim/optimizer.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/error.h"
+#include "models/registry.h"
+
+namespace cairn {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Options {
+  std::string model = "resnet18", precision = "fp32";
+  std::int64_t batch_size = 32, classes = 7;
+  int image_size = 224, steps = 6, warmup = 2, threads = 0;
+  bool infer = false;
+};
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+nlohmann::json measure(const Options& o, Clock::time_point start) {
+  if (o.threads > 0) kernels::set_num_threads(o.threads);
+  const DType precision = o.precision == "bf16" ? DType::bf16 : DType::f32;
+  std::mt19937 random(0);
+  std::vector<std::uint8_t> pixels(static_cast<std::size_t>(o.batch_size * o.image_size * o.image_size * 3));
+  for (std::uint8_t& p : pixels) p = static_cast<std::uint8_t>(random());
+  std::vector<std::int32_t> classes(static_cast<std::size_t>(o.batch_size));
+  for (std::int32_t& c : classes) c = static_cast<std::int32_t>(random() % static_cast<unsigned>(o.classes));
+  const Tensor images = from_values<std::uint8_t>({o.batch_size, o.image_size, o.image_size, 3}, pixels);
+  const Tensor labels = from_values<std::int32_t>({o.batch_size}, classes);
+
+  const auto model = models::make_model(o.model, {.classes = o.classes, .image_size = o.image_size});
+  optim::FlatParameters parameters(*model);
+  const auto optimizer =
+      optim::make_optimizer(parameters, {.kind = optim::OptimizerKind::sgd, .momentum = 0.9f});
+  if (o.infer) model->eval();
+
+  const auto step = [&] {
+    if (o.infer) {
+      const NoGrad no_grad;
+      static_cast<void>((*model)(preprocess(images, precision)).to_vector<float>());
+      return;
+    }
+    optimizer->zero_grad();
+    const Tensor loss = softmax_cross_entropy((*model)(preprocess(images, precision)), labels);
+    loss.backward();
+    optimizer->step(0.01f);
+    static_cast<void>(loss.item());
+  };
+  step();
+  const double first = seconds_since(start);
+  for (int i = 0; i < o.warmup; ++i) step();
+  std::vector<double> times;
+  for (int i = 0; i < o.steps; ++i) {
+    const Clock::time_point begin = Clock::now();
+    step();
+    times.push_back(seconds_since(begin));
+  }
+  std::sort(times.begin(), times.end());
+  const double n = static_cast<double>(times.size()), images_n = static_cast<double>(o.batch_size);
+  const double median =
+      (times[static_cast<std::size_t>((n - 1) / 2)] + times[static_cast<std::size_t>(n / 2)]) / 2;
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return {{"engine", "cairn"},
+          {"model", o.model},
+          {"mode", o.precision},
+          {"infer", o.infer},
+          {"batch_size", o.batch_size},
+          {"threads", kernels::num_threads()},
+          {"images_per_s_best", images_n / times.front()},
+          {"images_per_s_median", images_n / median},
+          {"first_step_s", first},
+          {"peak_rss_mb", static_cast<double>(usage.ru_maxrss) / 1024}};
+}
+
+}  // namespace
+}  // namespace cairn
+
+int main(int count, char** arguments) {
+  const auto start = std::chrono::steady_clock::now();
+  cairn::Options o;
+  CLI::App app("Speed of a training or inference step, as JSON");
+  app.add_option("--model", o.model)->capture_default_str();
+  app.add_option("--precision", o.precision)->check(CLI::IsMember({"fp32", "bf16"}))->capture_default_str();
+  app.add_option("--batch-size", o.batch_size)->check(CLI::Range(1, 4096))->capture_default_str();
+  app.add_option("--image-size", o.image_size)->check(CLI::Range(8, 2048))->capture_default_str();
+  app.add_option("--steps", o.steps)->check(CLI::Range(1, 100000))->capture_default_str();
+  app.add_option("--warmup", o.warmup)->check(CLI::Range(0, 1000))->capture_default_str();
+  app.add_option("--threads", o.threads, "0: all cores")->check(CLI::Range(0, 4096))->capture_default_str();
+  app.add_flag("--infer", o.infer, "forward only, without gradients");
+  CLI11_PARSE(app, count, arguments);
+  try {
+    std::printf("%s\n", cairn::measure(o, start).dump().c_str());
+    return 0;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "model_speed: %s\n", error.what());
+    return 1;
+  }
+}
