@@ -17,9 +17,10 @@ using kernels::Conv2dGeometry;
 using kernels::Pool2dGeometry;
 
 // Convolution and matrix products.
-/// x [N,H,W,C], w [K,R,S,C/groups] fp32, bias [K] fp32 or undefined -> [N,P,Q,K]. activation is fused behind.
+/// x [N,H,W,C], w [K,R,S,C/groups] fp32, bias [K] fp32 or undefined -> [N,P,Q,K]. residual (as the result, or
+/// undefined) and activation are fused behind: activation(conv(x, w) + bias + residual).
 Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias = {}, const Conv2dGeometry& geometry = {},
-              Activation activation = Activation::none);
+              Activation activation = Activation::none, const Tensor& residual = {});
 /// x [N,C], w [K,C] fp32, bias [K] fp32 or undefined -> [N,K].
 Tensor linear(const Tensor& x, const Tensor& w, const Tensor& bias = {},
               Activation activation = Activation::none);

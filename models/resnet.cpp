@@ -25,25 +25,22 @@ constexpr double kLogitBias = 1.0;
 }  // namespace
 
 BasicBlock::BasicBlock(nn::Initializer& init, std::int64_t in_channels, std::int64_t channels, int stride)
-    : conv1_(make<nn::Conv2d>("conv1", init, conv(in_channels, channels, 3, stride))),
-      bn1_(make<nn::BatchNorm2d>("bn1", init, channels)),
-      conv2_(make<nn::Conv2d>("conv2", init, conv(channels, channels, 3, 1))),
-      bn2_(make<nn::BatchNorm2d>("bn2", init, channels)) {
-  if (stride != 1 || in_channels != channels) {
-    downsample_conv_ = &make<nn::Conv2d>("downsample.0", init, conv(in_channels, channels, 1, stride));
-    downsample_bn_ = &make<nn::BatchNorm2d>("downsample.1", init, channels);
-  }
+    : conv_bn1_{make<nn::Conv2d>("conv1", init, conv(in_channels, channels, 3, stride)),
+                make<nn::BatchNorm2d>("bn1", init, channels)},
+      conv_bn2_{make<nn::Conv2d>("conv2", init, conv(channels, channels, 3, 1)),
+                make<nn::BatchNorm2d>("bn2", init, channels)} {
+  if (stride == 1 && in_channels == channels) return;
+  auto& shrink = make<nn::Conv2d>("downsample.0", init, conv(in_channels, channels, 1, stride));
+  downsample_.emplace(shrink, make<nn::BatchNorm2d>("downsample.1", init, channels));
 }
 
 Tensor BasicBlock::forward(const Tensor& x) {
-  const Tensor shortcut = downsample_conv_ ? (*downsample_bn_)((*downsample_conv_)(x)) : x;
-  const Tensor y = bn1_.fused(conv1_(x), {}, Activation::relu);
-  return bn2_.fused(conv2_(y), shortcut, Activation::relu);
+  const Tensor shortcut = downsample_ ? (*downsample_)(x, {}, Activation::none) : x;
+  return conv_bn2_(conv_bn1_(x, {}, Activation::relu), shortcut, Activation::relu);
 }
 
 ResNet::ResNet(nn::Initializer& init, const ResNetOptions& options)
-    : conv1_(make<nn::Conv2d>("conv1", init, conv(3, 64, 7, 2))),
-      bn1_(make<nn::BatchNorm2d>("bn1", init, 64)),
+    : stem_{make<nn::Conv2d>("conv1", init, conv(3, 64, 7, 2)), make<nn::BatchNorm2d>("bn1", init, 64)},
       relu_on_logits_(options.relu_on_logits) {
   std::int64_t in_channels = 64;
   for (std::size_t stage = 0; stage < options.blocks.size(); ++stage) {
@@ -63,12 +60,16 @@ ResNet::ResNet(nn::Initializer& init, const ResNetOptions& options)
         std::vector<float>(static_cast<std::size_t>(options.classes), static_cast<float>(kLogitBias)));
 }
 
-Tensor ResNet::forward(const Tensor& x) {
-  Tensor y = bn1_.fused(conv1_(x), {}, Activation::relu);
+Tensor ResNet::features(const Tensor& x) {
+  Tensor y = stem_(x, {}, Activation::relu);
   y = max_pool2d(
       y, {.kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2, .padding_h = 1, .padding_w = 1});
   for (nn::Sequential* layer : layers_) y = (*layer)(y);
-  const Tensor logits = (*fc_)(cast(global_avg_pool(y), DType::f32));
+  return y;
+}
+
+Tensor ResNet::classify(const Tensor& features) {
+  const Tensor logits = (*fc_)(cast(global_avg_pool(features), DType::f32));
   return relu_on_logits_ ? relu(logits) : logits;
 }
 

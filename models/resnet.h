@@ -1,9 +1,10 @@
 #pragma once
 #include <array>
-#include <memory>
+#include <optional>
 #include <vector>
 
 #include "engine/nn/layers.h"
+#include "models/classifier.h"
 
 namespace cairn::models {
 
@@ -14,12 +15,8 @@ class BasicBlock : public nn::Module {
   Tensor forward(const Tensor& x) override;
 
  private:
-  nn::Conv2d& conv1_;
-  nn::BatchNorm2d& bn1_;
-  nn::Conv2d& conv2_;
-  nn::BatchNorm2d& bn2_;
-  nn::Conv2d* downsample_conv_ = nullptr;
-  nn::BatchNorm2d* downsample_bn_ = nullptr;
+  nn::ConvBatchNorm conv_bn1_, conv_bn2_;
+  std::optional<nn::ConvBatchNorm> downsample_;
 };
 
 struct ResNetOptions {
@@ -30,14 +27,14 @@ struct ResNetOptions {
 
 /// Residual network of basic blocks (He et al. 2016), torchvision's architecture, key names and
 /// initialisation. [N,H,W,3] in the compute dtype -> logits [N,classes] fp32.
-class ResNet : public nn::Module {
+class ResNet : public Classifier {
  public:
   ResNet(nn::Initializer& init, const ResNetOptions& options);
-  Tensor forward(const Tensor& x) override;
+  Tensor features(const Tensor& x) override;
+  Tensor classify(const Tensor& features) override;
 
  private:
-  nn::Conv2d& conv1_;
-  nn::BatchNorm2d& bn1_;
+  nn::ConvBatchNorm stem_;
   std::vector<nn::Sequential*> layers_;
   nn::Linear* fc_ = nullptr;
   bool relu_on_logits_;

@@ -1,5 +1,10 @@
 #include "engine/nn/layers.h"
 
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+
+#include "engine/autograd.h"
 #include "kernels/error.h"
 
 namespace cairn::nn {
@@ -41,6 +46,12 @@ Pool2dGeometry square_pool(int kernel, int stride, int padding) {
   return {kernel, kernel, step, step, padding, padding};
 }
 
+bool folding_wanted() {
+  const char* without = std::getenv("CAIRN_WITHOUT");
+  return !without || (',' + std::string(without) + ',').find(",folding,") == std::string::npos;
+}
+std::atomic<bool> folding{folding_wanted()};
+
 Tensor or_absent(const Tensor* t) { return t ? *t : Tensor(); }
 
 }  // namespace
@@ -76,9 +87,35 @@ BatchNorm2d::BatchNorm2d(Initializer& init, std::int64_t channels, float momentu
       running_var_(register_buffer("running_var", full({channels}, 1.0))) {}
 
 Tensor BatchNorm2d::fused(const Tensor& x, const Tensor& residual, Activation activation) {
-  const BatchNormTensors tensors{weight_, bias_, running_mean_, running_var_};
-  return training() ? batch_norm(x, tensors, residual, activation, momentum_, eps_)
-                    : batch_norm_inference(x, tensors, residual, activation, eps_);
+  return training() ? batch_norm(x, tensors(), residual, activation, momentum_, eps_)
+                    : batch_norm_inference(x, tensors(), residual, activation, eps_);
+}
+
+void ConvBatchNorm::set_folding(bool on) { folding = on; }
+
+void ConvBatchNorm::fold() {
+  const BatchNormTensors bn = bn_.tensors();
+  const std::vector<Tensor> sources{conv_.weight(), bn.gamma, bn.beta, bn.running_mean, bn.running_var};
+  std::vector<std::uint64_t> versions;
+  for (const Tensor& t : sources) versions.push_back(t.version());
+  // Kept tensors keep their memory, so that equal addresses are the same tensors.
+  const bool same =
+      std::equal(sources.begin(), sources.end(), sources_.begin(), sources_.end(),
+                 [](const Tensor& a, const Tensor& b) { return a.view().data == b.view().data; });
+  if (same && versions == versions_ && mode_changes_ == bn_.mode_changes()) return;
+  const std::int64_t channels = bn.gamma.numel();
+  const Tensor scale = div(bn.gamma, sqrt(affine(bn.running_var, 1.0f, bn_.eps())));
+  weight_ = mul(conv_.weight(), reshape(scale, {channels, 1, 1, 1}));
+  bias_ = sub(bn.beta, mul(bn.running_mean, scale));
+  sources_ = sources;
+  versions_ = std::move(versions);
+  mode_changes_ = bn_.mode_changes();
+}
+
+Tensor ConvBatchNorm::operator()(const Tensor& x, const Tensor& residual, Activation activation) {
+  if (bn_.training() || grad_enabled() || !folding) return bn_.fused(conv_(x), residual, activation);
+  fold();
+  return conv_.with(x, weight_, bias_, residual, activation);
 }
 
 Dropout::Dropout(float p) : p_(p) {

@@ -34,6 +34,12 @@ class Conv2d : public Module {
  public:
   Conv2d(Initializer& init, const Conv2dOptions& options);
   Tensor forward(const Tensor& x) override;
+  /// The same geometry with another weight and bias.
+  Tensor with(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& residual,
+              Activation activation) const {
+    return conv2d(x, weight, bias, geometry_, activation, residual);
+  }
+  const Tensor& weight() const { return weight_; }
 
  private:
   Conv2dGeometry geometry_;
@@ -68,6 +74,8 @@ class BatchNorm2d : public Module {
   Tensor forward(const Tensor& x) override { return fused(x, {}, Activation::none); }
   /// activation(bn(x) + residual) in one pass; residual may be undefined.
   Tensor fused(const Tensor& x, const Tensor& residual, Activation activation);
+  BatchNormTensors tensors() const { return {weight_, bias_, running_mean_, running_var_}; }
+  float eps() const { return eps_; }
 
  private:
   float momentum_;
@@ -76,6 +84,29 @@ class BatchNorm2d : public Module {
   Tensor& bias_;
   Tensor& running_mean_;
   Tensor& running_var_;
+};
+
+/// activation(bn(conv(x)) + residual) of two layers that belong to their owner. In evaluation without
+/// gradients the batch norm is folded into the convolution, w' = w * gamma / sqrt(running_var + eps), bias' =
+/// beta - running_mean * gamma / sqrt(running_var + eps), and the convolution does it all in one pass: equal
+/// up to rounding. The folded tensors are kept until the layers' tensors or mode change. conv has no bias.
+class ConvBatchNorm {
+ public:
+  ConvBatchNorm(Conv2d& conv, BatchNorm2d& bn) : conv_(conv), bn_(bn) {}
+  Tensor operator()(const Tensor& x, const Tensor& residual, Activation activation);
+
+  /// Off: batch norm stays an op of its own (for comparison; also CAIRN_WITHOUT=folding).
+  static void set_folding(bool on);
+
+ private:
+  void fold();
+  Conv2d& conv_;
+  BatchNorm2d& bn_;
+  Tensor weight_, bias_;
+  // What they were made of.
+  std::uint64_t mode_changes_ = 0;
+  std::vector<Tensor> sources_;
+  std::vector<std::uint64_t> versions_;
 };
 
 /// Inverted dropout while training, the identity in evaluation. Needs Module::set_random_state() first.

@@ -33,6 +33,7 @@ std::vector<NamedTensor> Module::named_buffers() const { return only(named_tenso
 
 void Module::train(bool on) {
   training_ = on;
+  ++mode_changes_;
   for (const auto& [name, child] : children_) child->train(on);
 }
 

@@ -49,6 +49,10 @@ class Module {
   void train(bool on = true);
   void eval() { train(false); }
   bool training() const { return training_; }
+  /// Calls of train() and eval() so far. What was computed from parameters in evaluation mode, and kept, is
+  /// to be computed anew once this has changed: a replayed graph changes parameters without counting their
+  /// versions.
+  std::uint64_t mode_changes() const { return mode_changes_; }
   /// Moves all tensors. Call before an optimiser or flat buffers are bound.
   void to(Device device);
   /// Gives every stochastic layer its own stream, in order.
@@ -84,6 +88,7 @@ class Module {
   std::vector<std::unique_ptr<Entry>> tensors_;
   std::vector<std::pair<std::string, std::unique_ptr<Module>>> children_;
   bool training_ = true;
+  std::uint64_t mode_changes_ = 0;
 };
 
 }  // namespace cairn::nn

@@ -35,24 +35,31 @@ Shape output_shape(const Tensor& x, const Tensor& w, const Conv2dGeometry& g) {
 
 }  // namespace
 
-// y[n,p,q,k] = act(bias[k] + sum_{r,s,c} x[n, p*stride+r*dilation-padding, ..., c] w[k,r,s,c]).
-// Saves x and w; with a fused ReLU also y, whose mask turns dy into the gradient before the activation.
+// y[n,p,q,k] = act(bias[k] + residual[n,p,q,k] + sum_{r,s,c} x[n, p*stride+r*dilation-padding, ..., c]
+// w[k,r,s,c]). Saves x and w; with a fused ReLU also y, whose mask turns dy into the gradient before the
+// activation.
 Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, const Conv2dGeometry& geometry,
-              Activation activation) {
+              Activation activation, const Tensor& residual) {
   const Shape shape = output_shape(x, w, geometry);
   ops::require_parameter(x, w, w.shape(), kOp, "weight");
   if (bias.defined()) ops::require_parameter(x, bias, {w.size(0)}, kOp, "bias");
+  if (residual.defined()) {
+    ops::require(residual.shape() == shape, kOp,
+                 "residual is " + to_string(residual.shape()) + ", the result " + to_string(shape));
+    ops::require_dtype(residual, x.dtype(), kOp, "residual");
+    ops::require_same_device(x, residual, kOp, "residual");
+  }
   Tensor y = empty(shape, x.dtype(), x.device());
   call(kernels::conv2d_forward, x.queue(),
        {.x = x.view(),
         .w = w.view(),
         .bias = bias.view(),
-        .residual = {},
+        .residual = residual.view(),
         .y = y.out(),
         .geometry = geometry,
         .activation = activation});
-  const Saved saved_y = ops::saved_for_relu(activation, {&x, &w, &bias}, y);
-  return record(kOp, y, {x, w, bias}, [x = Saved(x), w = Saved(w), saved_y, geometry](Grads& g) {
+  const Saved saved_y = ops::saved_for_relu(activation, {&x, &w, &bias, &residual}, y);
+  return record(kOp, y, {x, w, bias, residual}, [x = Saved(x), w = Saved(w), saved_y, geometry](Grads& g) {
     const Tensor dy = ops::before_relu(saved_y, g.output_tensor());
     const kernels::Queue& queue = dy.queue();
     if (auto dx = g.wants(0))
@@ -72,6 +79,7 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, const Conv2d
             .write = dw ? dw->write : kernels::Write::assign,
             .dbias_write = dbias ? dbias->write : kernels::Write::assign});
     }
+    g.give(3, dy);
   });
 }
 

@@ -4,16 +4,24 @@ namespace cairn::cases {
 namespace {
 
 OpCase make(std::string name, const Shape& x, const Shape& w, bool bias, const Conv2dGeometry& g,
-            Activation activation = Activation::none) {
+            Activation activation = Activation::none, bool residual = false) {
   OpCase c;
   c.name = "conv2d/" + std::move(name);
   c.inputs = {{.shape = x}, {.shape = w, .parameter = true}};
   if (bias) c.inputs.push_back({.shape = {w[0]}, .parameter = true});
+  if (residual) {
+    const auto length = [](std::int64_t in, std::int64_t filter, int stride, int padding, int dilation) {
+      return (in + 2 * padding - dilation * (filter - 1) - 1) / stride + 1;
+    };
+    c.inputs.push_back({.shape = {x[0], length(x[1], w[1], g.stride_h, g.padding_h, g.dilation_h),
+                                  length(x[2], w[2], g.stride_w, g.padding_w, g.dilation_w), w[0]}});
+  }
   c.op = [=](std::span<const Tensor> in) {
-    return conv2d(in[0], in[1], bias ? in[2] : Tensor(), g, activation);
+    return conv2d(in[0], in[1], bias ? in[2] : Tensor(), g, activation, residual ? in.back() : Tensor());
   };
   c.reference = [=](std::span<const reference::Array> in) {
-    const reference::Array y = reference::conv2d(in[0], in[1], bias ? &in[2] : nullptr, g);
+    reference::Array y = reference::conv2d(in[0], in[1], bias ? &in[2] : nullptr, g);
+    if (residual) y = reference::zip(y, in.back(), [](double a, double b) { return a + b; });
     return activation == Activation::relu ? reference::map(y, [](double v) { return v > 0 ? v : 0.0; }) : y;
   };
   // Forward sums R*S*C terms, dgrad R*S*K, wgrad N*P*Q.
@@ -31,6 +39,10 @@ std::vector<OpCase> conv2d_cases() {
       make("3x3_pad1_bias", {2, 5, 6, 3}, {5, 3, 3, 3}, true, {.padding_h = 1, .padding_w = 1}),
       make("3x3_pad1_bias_relu", {2, 5, 6, 3}, {5, 3, 3, 3}, true, {.padding_h = 1, .padding_w = 1},
            Activation::relu),
+      make("3x3_pad1_residual", {2, 5, 6, 3}, {5, 3, 3, 3}, false, {.padding_h = 1, .padding_w = 1},
+           Activation::none, true),
+      make("1x1_stride2_bias_residual_relu", {2, 6, 5, 7}, {9, 1, 1, 7}, true, {.stride_h = 2, .stride_w = 2},
+           Activation::relu, true),
       make("3x3_stride2_pad1", {2, 8, 7, 4}, {3, 3, 3, 4}, false,
            {.stride_h = 2, .stride_w = 2, .padding_h = 1, .padding_w = 1}),
       make("7x7_stride2_pad3", {1, 11, 9, 3}, {4, 7, 7, 3}, false,
