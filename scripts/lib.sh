@@ -5,7 +5,7 @@ repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$repository"
 
 # What a build needs on Debian and Ubuntu; each library has its line in third_party/README.md.
-build_packages="g++ cmake ninja-build pkg-config libdnnl-dev libhwy-dev libjpeg-dev libwebp-dev zlib1g-dev libdeflate-dev libstb-dev
+build_packages="g++ cmake ninja-build pkg-config libdnnl-dev libhwy-dev libjpeg-dev libwebp-dev zlib1g-dev libdeflate-dev libstb-dev libonnx-dev libprotobuf-dev
   libxxhash-dev nlohmann-json3-dev libcli11-dev libgtest-dev libgmock-dev"
 
 fail() {
