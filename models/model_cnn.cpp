@@ -38,6 +38,8 @@ ModelCnn::ModelCnn(nn::Initializer& init, const ModelCnnOptions& options)
       .add<nn::Linear>("4", init, nn::LinearOptions{.in_features = kHidden, .out_features = options.classes});
 }
 
-Tensor ModelCnn::forward(const Tensor& x) { return classifier_(features_(x)); }
+Tensor ModelCnn::features(const Tensor& x) { return features_(x); }
+
+Tensor ModelCnn::classify(const Tensor& features) { return classifier_(features); }
 
 }  // namespace cairn::models

@@ -1,5 +1,6 @@
 #pragma once
 #include "engine/nn/layers.h"
+#include "models/classifier.h"
 
 namespace cairn::models {
 
@@ -12,10 +13,11 @@ struct ModelCnnOptions {
 
 /// Three blocks of conv 3x3, ReLU, max pool 2x2, dropout with 32, 64 and 128 channels; flatten; FC 512, ReLU,
 /// dropout; FC to the classes. [N,S,S,3] in the compute dtype -> logits [N,classes] fp32.
-class ModelCnn : public nn::Module {
+class ModelCnn : public Classifier {
  public:
   ModelCnn(nn::Initializer& init, const ModelCnnOptions& options);
-  Tensor forward(const Tensor& x) override;
+  Tensor features(const Tensor& x) override;
+  Tensor classify(const Tensor& features) override;
 
  private:
   nn::Sequential& features_;
