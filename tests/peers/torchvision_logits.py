@@ -10,22 +10,20 @@ it, and compares on real images: logits within 1e-3, the same top class. Needs b
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
 import torch
 import torchvision
-from PIL import Image, ImageOps
+from PIL import Image
 from safetensors.torch import save_file
+
+from peer_common import cairn_predictions, upright_rgb
 
 
 def read_image(path: str, size: int) -> torch.Tensor:
-    image = ImageOps.exif_transpose(Image.open(path))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    resized = torchvision.transforms.Resize((size, size))(image.convert("RGB"))
+    resized = torchvision.transforms.Resize((size, size))(upright_rgb(path))
     return torchvision.transforms.Normalize([0.5] * 3, [0.5] * 3)(torchvision.transforms.ToTensor()(resized))
 
 
@@ -57,16 +55,12 @@ def main() -> None:
         want = torch.cat([model(torch.stack(inputs[i : i + 32])) for i in range(0, len(inputs), 32)]).numpy()
 
     with tempfile.TemporaryDirectory() as folder:
-        weights, names, listed = (os.path.join(folder, n) for n in ("model.safetensors", "classes.txt", "got.jsonl"))
+        weights, names = (os.path.join(folder, n) for n in ("model.safetensors", "classes.txt"))
         save_file(model.state_dict(), weights)
         with open(names, "w", encoding="utf-8") as f:
             f.write("\n".join(classes) + "\n")
-        command = [a.cairn, "predict", "--weights", weights, "--model", "resnet18", "--classes", names, "--image-size", str(a.image_size),
-                   "--mean", "0.5", "--std", "0.5", "--decode", "exact", "--logits", "--json", *chosen]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            sys.exit(f"cairn predict failed ({done.returncode}): {done.stderr.strip()}")
-        got = {r["path"]: r for r in map(json.loads, done.stdout.splitlines())}
+        source = ["--weights", weights, "--model", "resnet18", "--classes", names, "--image-size", str(a.image_size), "--mean", "0.5", "--std", "0.5"]
+        got = cairn_predictions(a.cairn, source, chosen)
     worst = max(float(np.abs(np.array(got[path]["logits"]) - want[i]).max()) for i, path in enumerate(chosen))
     same = sum(got[path]["class"] == classes[int(want[i].argmax())] for i, path in enumerate(chosen))
     print(json.dumps({"images": len(chosen), "largest_logit_difference": worst, "same_class": same,
