@@ -11,6 +11,8 @@
 
 #include "kernels/backend.h"
 #include "kernels/device.h"
+#include "kernels/error.h"
+#include "kernels/pointwise.h"
 
 namespace cairn {
 namespace {
@@ -138,6 +140,17 @@ const Loaded& loaded() {
 }  // namespace
 
 const std::vector<BackendPart>& backend_parts() { return loaded().parts; }
+
+void load_fp64_kernels() {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  if (kernels::relu_forward.filled(DeviceType::cpu, DType::f64)) return;
+  const Library library = open_library("f64");
+  if (!library.handle)
+    throw Error("the kernels in double cannot be loaded: " +
+                (library.exists ? library.error : "there is no libcairn_f64.so beside libcairn.so") +
+                "; build or install cairn again");
+}
 
 std::string device_fault(Device device) {
   if (device.type != DeviceType::cuda || !loaded().self_test) return {};

@@ -22,6 +22,10 @@ struct BackendPart {
 /// providers out, so that the plain kernels can be compared with them.
 const std::vector<BackendPart>& backend_parts();
 
+/// Makes the CPU's kernels in double available, for gradient checks: libcairn_f64.so, beside libcairn.so.
+/// Does nothing where they are there already. Throws Error if it cannot be loaded.
+void load_fp64_kernels();
+
 /// Empty if the device passed its launch self-test (made once a device; the CPU needs none); else one line
 /// with the cure.
 std::string device_fault(Device device);

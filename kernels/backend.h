@@ -15,4 +15,8 @@ CairnCudaSelfTest cairn_cuda_self_test;
 /// `text` is the library's name and version, or why it cannot be used.
 using CairnProviderStart = int(char* text, std::size_t size);
 CairnProviderStart cairn_provider_start;
+
+/// libcairn_emu.so: what the checks of the emulated device have found since the last call. Answers how many.
+using CairnEmuTakeDefects = int(char* text, std::size_t size);
+CairnEmuTakeDefects cairn_emu_take_defects;
 }

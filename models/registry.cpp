@@ -1,5 +1,7 @@
 #include "models/registry.h"
 
+#include <array>
+#include <mutex>
 #include <string>
 
 #include "kernels/error.h"
@@ -54,13 +56,46 @@ constexpr ModelInfo kModels[] = {
      &model_cnn},
 };
 
+// A fixed place: what all_models() answered stays valid when a plugin adds its own.
+constexpr std::size_t kMaxModels = 256;
+struct Registered {
+  std::array<ModelInfo, kMaxModels> models;
+  std::size_t count = 0;
+};
+Registered& registered() {
+  static Registered& r = *[] {
+    auto* made = new Registered;
+    for (const ModelInfo& m : kModels) made->models[made->count++] = m;
+    return made;
+  }();
+  return r;
+}
+
 }  // namespace
 
-std::span<const ModelInfo> all_models() { return kModels; }
+std::span<const ModelInfo> all_models() {
+  const Registered& r = registered();
+  return {r.models.data(), r.count};
+}
+
+void register_model(const ModelInfo& info) {
+  static std::mutex mutex;  // plugins may be loaded from any thread
+  const std::lock_guard lock(mutex);
+  const std::string name(info.name);
+  if (name.empty() || name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") != std::string::npos)
+    throw InputError("a model cannot be called '" + name + "': use a-z, 0-9 and _");
+  for (const ModelInfo& m : all_models())
+    if (m.name == info.name) throw InputError("there is a model '" + name + "' already: choose another name");
+  Registered& r = registered();
+  if (r.count == kMaxModels) throw InputError("no room for the model '" + name + "': 256 are registered");
+  r.models[r.count++] = info;
+}
+
+const TrainingDefaults& resnet_defaults() { return kResNetDefaults; }
 
 const ModelInfo& model_info(std::string_view name) {
   std::string names;
-  for (const ModelInfo& m : kModels) {
+  for (const ModelInfo& m : all_models()) {
     if (m.name == name) return m;
     names += (names.empty() ? "" : ", ") + std::string(m.name);
   }

@@ -37,8 +37,13 @@ struct ModelInfo {
   std::unique_ptr<nn::Module> (*make)(const ModelOptions&);
 };
 
-/// Every model, the default one first.
+/// Every model, the default one first; registered ones behind, by order of registration.
 std::span<const ModelInfo> all_models();
+/// Adds a model from outside (models/plugin.h). The texts must live as long as the process. Throws InputError
+/// for a name that is taken or is not of a-z, 0-9 and _.
+void register_model(const ModelInfo& info);
+/// What ResNets are trained with; a good start for a model of one's own.
+const TrainingDefaults& resnet_defaults();
 /// Throws InputError naming the models that there are.
 const ModelInfo& model_info(std::string_view name);
 

@@ -1,3 +1,5 @@
+#include <dlfcn.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
@@ -12,10 +14,16 @@
 namespace cairn::emu {
 namespace {
 
-/// Where the profiles lie: beside the sources in a build, in share/ of an installation, or where the variable
-/// says.
+/// Where the profiles lie: where the variable says, in share/ of an installation, or beside the sources.
 std::filesystem::path profile_folder() {
   if (const char* folder = std::getenv("CAIRN_EMU_PROFILES")) return folder;
+  Dl_info library{};
+  if (dladdr(reinterpret_cast<const void*>(&device_profiles), &library) && library.dli_fname) {
+    std::error_code error;
+    const auto installed = std::filesystem::weakly_canonical(
+        std::filesystem::path(library.dli_fname).parent_path() / CAIRN_EMU_INSTALLED_PROFILES, error);
+    if (!error && std::filesystem::is_directory(installed, error)) return installed;
+  }
   return CAIRN_EMU_PROFILE_DIR;
 }
 

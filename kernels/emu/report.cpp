@@ -5,6 +5,7 @@
 #include <mutex>
 #include <tuple>
 
+#include "kernels/backend.h"
 #include "kernels/emu/worker.h"
 
 namespace cairn::emu {
@@ -119,3 +120,11 @@ cudaError_t take_device_error() {
 }
 
 }  // namespace cairn::emu
+
+int cairn_emu_take_defects(char* text, std::size_t size) {
+  const std::vector<cairn::emu::Report> reports = cairn::emu::take_reports();
+  std::string all;
+  for (const cairn::emu::Report& r : reports) all += (all.empty() ? "" : "\n    ") + r.message;
+  std::snprintf(text, size, "%s", all.c_str());
+  return static_cast<int>(reports.size());
+}

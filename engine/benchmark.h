@@ -1,0 +1,24 @@
+#pragma once
+#include <functional>
+#include <string>
+
+#include "engine/device.h"
+
+namespace cairn {
+
+/// How long something took: at least 30 samples after a warm-up, each long enough to be timed.
+struct Timing {
+  double median_us = 0, p10_us = 0, p90_us = 0;  // of one call
+  int samples = 0;
+  double bytes = 0;   // that one call has to move; 0: not said
+  bool timed = true;  // false on the emulated device, whose speed says nothing
+  /// "swish forward          123.4 us  (120.1 to 130.9)   27.2 GB/s"
+  std::string line(const std::string& name) const;
+};
+
+/// Times f on the device, waiting for what it queues; half a second or 30 samples, whichever is more.
+/// `bytes`: what one call has to read and write, counted once each. On the emulated device f runs once, and
+/// nothing is timed.
+Timing benchmark(Device device, const std::function<void()>& f, double bytes = 0);
+
+}  // namespace cairn
