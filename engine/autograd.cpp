@@ -5,6 +5,7 @@
 #include <string>
 #include <unordered_set>
 
+#include "engine/profile_range.h"
 #include "kernels/pointwise.h"
 
 namespace cairn {
@@ -155,6 +156,7 @@ void Tensor::backward(const Tensor& gradient) const {
   const NoGrad no_grad;
   for (std::shared_ptr<Node>& node : order) {
     if (node->grad.defined()) {
+      const ProfileRange range(device(), node->op);
       Grads grads(*node);
       node->backward(grads);
     }

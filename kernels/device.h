@@ -31,6 +31,8 @@ struct DeviceApi {
   Status (*record_event)(const Queue& queue, void* event);
   Status (*queue_wait_event)(const Queue& queue, void* event);
   Status (*host_wait_event)(void* event);
+  /// Whether what the event stands behind is done; does not wait.
+  Status (*query_event)(void* event, bool& done);
   /// The floating type in which the device trains fastest: bf16, fp16 or, without 16-bit arithmetic, fp32.
   DType (*fast_dtype)(int index);
   /// Between these two, what is queued is written down in place of being run. Null where a device has no
@@ -39,6 +41,11 @@ struct DeviceApi {
   Status (*end_capture)(const Queue& queue, void*& graph) = nullptr;
   Status (*launch_graph)(const Queue& queue, void* graph) = nullptr;
   Status (*destroy_graph)(void* graph) = nullptr;
+  /// Bytes that allocate() has left. Null where the device computes in the host's memory.
+  Status (*free_memory)(int index, std::size_t& bytes) = nullptr;
+  /// What the host does between these two has a name in a profiler's timeline. Null where no profiler looks.
+  void (*push_range)(const char* name) = nullptr;
+  void (*pop_range)() = nullptr;
 };
 
 /// Null if no backend of that type is in this process.

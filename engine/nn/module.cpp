@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/profile_range.h"
 #include "kernels/philox.h"
 
 namespace cairn::nn {
@@ -17,6 +18,11 @@ std::vector<NamedTensor> only(std::vector<NamedTensor> all, bool buffers) {
 }
 
 }  // namespace
+
+Tensor Module::operator()(const Tensor& x) {
+  const ProfileRange range(x.device(), name_.c_str());
+  return forward(x);
+}
 
 void Module::collect(const std::string& prefix, std::vector<NamedTensor>& out) const {
   for (const auto& e : tensors_) out.push_back({join(prefix, e->name), e->tensor, e->is_buffer, e->layout});

@@ -40,7 +40,8 @@ class Module {
   Module& operator=(const Module&) = delete;
 
   virtual Tensor forward(const Tensor& x) = 0;
-  Tensor operator()(const Tensor& x) { return forward(x); }
+  /// forward(), under the module's name in a profiler.
+  Tensor operator()(const Tensor& x);
 
   /// Depth first, in order of registration, names joined with '.': "layer1.0.conv1.weight".
   std::vector<NamedTensor> named_tensors() const;
@@ -67,6 +68,7 @@ class Module {
   template <class M>
   M& register_module(std::string name, std::unique_ptr<M> module) {
     M& ref = *module;
+    static_cast<Module&>(ref).name_ = name;
     children_.emplace_back(std::move(name), std::move(module));
     return ref;
   }
@@ -87,6 +89,7 @@ class Module {
   };
   std::vector<std::unique_ptr<Entry>> tensors_;
   std::vector<std::pair<std::string, std::unique_ptr<Module>>> children_;
+  std::string name_ = "model";  // in its parent
   bool training_ = true;
   std::uint64_t mode_changes_ = 0;
 };

@@ -4,6 +4,13 @@
 
 #include "kernels/cuda/status.h"
 
+// Header only; does nothing unless a profiler brings its library along. An older or cut-down toolkit may lack
+// it.
+#if __has_include(<nvtx3/nvToolsExt.h>)
+#include <nvtx3/nvToolsExt.h>
+#define CAIRN_NVTX
+#endif
+
 namespace cairn::kernels {
 namespace {
 
@@ -171,6 +178,18 @@ Status destroy_graph(void* graph) {
   return cuda_status(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)), "freeing a graph");
 }
 
+Status query_event(void* event, bool& done) {
+  const cudaError_t error = cudaEventQuery(static_cast<cudaEvent_t>(event));
+  done = error == cudaSuccess;
+  return error == cudaErrorNotReady ? Status() : cuda_status(error, "work on the device");
+}
+
+Status free_memory(int index, std::size_t& bytes) {
+  if (Status s = choose(index); !s.ok()) return s;
+  std::size_t total = 0;
+  return cuda_status(cudaMemGetInfo(&bytes, &total), "asking for free memory");
+}
+
 constexpr DeviceApi kApi = {
     .count = &count,
     .describe = &describe,
@@ -205,11 +224,17 @@ constexpr DeviceApi kApi = {
         [](void* event) {
           return cuda_status(cudaEventSynchronize(static_cast<cudaEvent_t>(event)), "work on the device");
         },
+    .query_event = &query_event,
     .fast_dtype = &fast_dtype,
     .begin_capture = &begin_capture,
     .end_capture = &end_capture,
     .launch_graph = &launch_graph,
     .destroy_graph = &destroy_graph,
+    .free_memory = &free_memory,
+#ifdef CAIRN_NVTX
+    .push_range = [](const char* name) { nvtxRangePushA(name); },
+    .pop_range = [] { nvtxRangePop(); },
+#endif
 };
 [[maybe_unused]] const bool kRegistered = (register_device_api(kCudaDevice, &kApi), true);
 
