@@ -73,6 +73,7 @@ struct CUstream_st {
   std::vector<OpPtr> pending_waits;  // events waited for by the next operation
   std::shared_ptr<CUgraph_st> capture;
   bool capture_origin = false;
+  cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;  // of the origin
   std::vector<std::size_t> capture_tail;  // nodes that the next captured operation follows
 };
 
@@ -251,6 +252,14 @@ bool any_capture(Runtime& r) {
   return std::any_of(r.streams.begin(), r.streams.end(), [](auto* s) { return s->capture != nullptr; });
 }
 
+/// Whether a capture forbids calls that may wait for the device, such as cudaMalloc: all modes but relaxed
+/// do.
+bool capture_forbids(Runtime& r) {
+  return std::any_of(r.streams.begin(), r.streams.end(), [](auto* s) {
+    return s->capture_origin && s->capture_mode != cudaStreamCaptureModeRelaxed;
+  });
+}
+
 bool is_pinned(Runtime& r, const void* p) {
   const auto* at = static_cast<const char*>(p);
   auto it = r.pinned.upper_bound(at);
@@ -373,7 +382,7 @@ cudaError_t cudaMalloc(void** out, size_t bytes) {
   Runtime& r = runtime();
   const Lock lock(r.mutex);
   if (!out) return fail(cudaErrorInvalidValue);
-  if (any_capture(r)) return fail(cudaErrorStreamCaptureUnsupported);
+  if (capture_forbids(r)) return fail(cudaErrorStreamCaptureUnsupported);
   ++r.counts.allocations;
   *out = cairn::emu::device_malloc(bytes);
   return *out || bytes == 0 ? cudaSuccess : fail(cudaErrorMemoryAllocation);
@@ -621,7 +630,7 @@ cudaError_t cudaDeviceSynchronize() {
 
 // ---- graphs ----
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode /*mode*/) {
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   Runtime& r = runtime();
   const Lock lock(r.mutex);
   CUstream_st* s = resolve(r, stream);
@@ -630,6 +639,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode /*
   if (s->capture) return fail(cudaErrorIllegalState);
   s->capture = std::make_shared<CUgraph_st>();
   s->capture_origin = true;
+  s->capture_mode = mode;
   s->capture_tail.clear();
   return cudaSuccess;
 }
