@@ -2,6 +2,7 @@
 
 #include <span>
 
+#include "engine/profile_range.h"
 #include "kernels/error.h"
 
 namespace cairn::app {
@@ -46,17 +47,28 @@ TrainStep::TrainStep(nn::Module& model, optim::Optimizer& optimizer, const Tenso
       options_(options),
       device_(device),
       console_(console),
+      uploads_(device),
       graphs_(Graph::supported(device)) {
+  if (!options.resident)
+    staged_ = std::make_unique<StagedPixels>(uploads_, options.batch_size, options.image_size);
   if (options.precision != DType::f16) return;
   scaler_ = std::make_unique<optim::LossScaler>(device);
   optimizer.set_loss_scaler(*scaler_);
 }
 
-void TrainStep::upload(const data::Batch& batch, Inputs& inputs) const {
+// To the model's input. The step itself begins behind it, and reads the same memory each time.
+void TrainStep::load(const data::Batch& batch, Inputs& inputs) {
+  const ProfileRange range(device_, "load");
   const Shape n{batch.size};
   const std::int64_t s = options_.image_size;
-  const std::span<const std::uint8_t> pixels(batch.images, static_cast<std::size_t>(batch.size * s * s * 3));
-  send(inputs.images, {batch.size, s, s, 3}, pixels, device_);
+  if (!inputs.x.defined()) inputs.x = empty({batch.size, s, s, 3}, options_.precision, device_);
+  if (options_.resident) {
+    send<std::int32_t>(inputs.places, n, options_.resident->places(batch, uploads_), device_);
+    preprocess_into(inputs.x, options_.resident->images(), options_.normalization, {}, inputs.places);
+  } else {
+    preprocess_into(inputs.x, staged_->stage(batch), options_.normalization);
+    staged_->consumed();
+  }
   send<std::int32_t>(inputs.labels, n, batch.labels, device_);
   if (batch.labels2.empty()) return;
   send<std::int32_t>(inputs.labels2, n, batch.labels2, device_);
@@ -71,10 +83,17 @@ Tensor TrainStep::queue(const Inputs& inputs, bool mixed) {
     loss_options.labels2 = inputs.labels2;
     loss_options.lambda = inputs.lambda;
   }
-  const Tensor logits = model_(preprocess(inputs.images, options_.precision, options_.normalization));
-  Tensor loss = softmax_cross_entropy(logits, inputs.labels, loss_options);
+  const auto forward = [&] {
+    const ProfileRange range(device_, "forward");
+    return softmax_cross_entropy(model_(inputs.x), inputs.labels, loss_options);
+  };
+  Tensor loss = forward();
   optimizer_.zero_grad();
-  loss.backward(scaler_ ? scaler_->scale() : Tensor());
+  {
+    const ProfileRange range(device_, "backward");
+    loss.backward(scaler_ ? scaler_->scale() : Tensor());
+  }
+  const ProfileRange range(device_, "optimizer");
   optimizer_.apply();
   return loss;
 }
@@ -98,7 +117,7 @@ Tensor TrainStep::run(const data::Batch& batch, float lr) {
   step_counter_.copy_from<std::int64_t>(std::span(&step, 1));
   Inputs own;
   Inputs& inputs = whole ? inputs_ : own;
-  upload(batch, inputs);
+  load(batch, inputs);
   optimizer_.prepare(lr);
   const bool replay = graph_ ? whole && mixed == graph_mixed_
                              : graphs_ && whole && whole_steps_++ >= kWarmSteps && capture(mixed);

@@ -3,6 +3,8 @@
 #include <memory>
 
 #include "apps/console.h"
+#include "apps/resident_images.h"
+#include "apps/upload_queue.h"
 #include "data/loader.h"
 #include "engine/graph.h"
 #include "engine/nn/module.h"
@@ -19,11 +21,13 @@ struct TrainStepOptions {
   std::int64_t image_size = 0;
   Normalization normalization;
   CrossEntropyOptions loss;
+  ResidentImages* resident = nullptr;  // where the images stay on the device
 };
 
-/// One step of training, from pixels to changed weights. On devices with graphs the kernels of a whole batch
-/// are captured once they are warm and launched by one call from then on; another batch (an epoch's last, a
-/// mixed one among plain ones) is launched kernel by kernel, to the same bits.
+/// One step of training, from pixels to changed weights. Pixels go up on a queue of their own, beside the
+/// step before. On devices with graphs the kernels of a whole batch are captured once they are warm and
+/// launched by one call from then on; another batch (an epoch's last, a mixed one among plain ones) is
+/// launched kernel by kernel, to the same bits.
 class TrainStep {
  public:
   /// `model` is on `device` and draws its random numbers from `step_counter` ([1] int64). All that is
@@ -31,17 +35,19 @@ class TrainStep {
   TrainStep(nn::Module& model, optim::Optimizer& optimizer, const Tensor& step_counter,
             const TrainStepOptions& options, Device device, Console& console);
 
-  /// Queues the step and returns its loss, [1] fp32, left on the device until the next step.
+  /// Queues the step and returns its loss, [1] fp32, left on the device until the next step. Holds the
+  /// batch's pixels for as long as it needs them.
   Tensor run(const data::Batch& batch, float lr);
   /// Null but for fp16.
   optim::LossScaler* loss_scaler() { return scaler_.get(); }
 
  private:
   struct Inputs {
-    Tensor images, labels;   // [N,S,S,3] uint8, [N] int32
+    Tensor x, labels;        // [N,S,S,3] in the compute dtype, [N] int32
     Tensor labels2, lambda;  // of mixed images
+    Tensor places;           // [N] int32, of resident images
   };
-  void upload(const data::Batch& batch, Inputs& inputs) const;
+  void load(const data::Batch& batch, Inputs& inputs);
   Tensor queue(const Inputs& inputs, bool mixed);
   bool capture(bool mixed);
 
@@ -52,7 +58,9 @@ class TrainStep {
   Device device_;
   Console& console_;
   std::unique_ptr<optim::LossScaler> scaler_;
-  Inputs inputs_;  // of whole batches: the graph reads them
+  UploadQueue uploads_;
+  std::unique_ptr<StagedPixels> staged_;  // unless the images are resident
+  Inputs inputs_;                         // of whole batches: the graph reads them
   Tensor graph_loss_;
   std::unique_ptr<Graph> graph_;
   bool graph_mixed_ = false;

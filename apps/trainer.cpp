@@ -83,6 +83,7 @@ class Trainer {
   Console& console_;
   ModelCard card_;
   DType precision_;
+  std::unique_ptr<ResidentImages> resident_;  // of the training part, where the device keeps it
   std::unique_ptr<data::Loader> train_loader_, val_loader_;
   std::unique_ptr<nn::Module> model_;
   std::unique_ptr<optim::FlatParameters> parameters_;
@@ -123,6 +124,12 @@ Trainer::Trainer(const TrainSetup& setup)
       precision_(choose_precision(o_.precision, setup.device)),
       deferred_loss_(setup.device),
       events_(setup.run.path(), wall_seconds()) {
+  const auto items = data::part_items(setup.dataset, setup.manifest, data::Part::train);
+  if (data::parse_augment(o_.augment) == data::Augment::none)
+    resident_ = ResidentImages::make(setup.device, items, o_.image_size);
+  if (resident_)
+    console_.say("the training images (" + std::to_string(resident_->bytes() >> 20) +
+                 " MiB) stay on the device");
   train_loader_ = make_loader(data::Part::train, true);
   if (setup.manifest.count(data::Part::val) > 0) val_loader_ = make_loader(data::Part::val, false);
   build_model();
@@ -142,7 +149,15 @@ std::unique_ptr<data::Loader> Trainer::make_loader(data::Part part, bool trainin
   const bool fast = training && o_.decode == "fast";
   options.decode.mode = fast ? data::DecodeMode::fast : data::DecodeMode::exact;
   options.decode.max_pixels = o_.max_pixels;
-  if (training) options.augment = data::parse_augment(o_.augment);
+  if (training) {
+    options.augment = data::parse_augment(o_.augment);
+    options.allocate = [device = setup_.device](std::size_t bytes) { return pinned_memory(device, bytes); };
+    options.prefetch += UploadQueue::kInFlight;
+  }
+  if (training && resident_) {
+    options.without_pixels = [this](std::int64_t item) { return resident_->holds(item); };
+    options.cache_bytes = 0;  // each image is decoded once as it is
+  }
   options.workers = setup_.common.workers;
   // The test part is read once: it has no use for a cache.
   if (!o_.cache_file.empty() && part != data::Part::test)
@@ -190,7 +205,8 @@ void Trainer::build_optimizer() {
                         .batch_size = o_.batch_size,
                         .image_size = o_.image_size,
                         .normalization = card_.normalization,
-                        .loss = {}};
+                        .loss = {},
+                        .resident = resident_.get()};
   step.loss.label_smoothing = static_cast<float>(*o_.label_smoothing);
   if (o_.loss == "focal") step.loss.focal_gamma = static_cast<float>(o_.focal_gamma);
   const data::Balance balance = data::parse_balance(o_.balance);

@@ -109,6 +109,8 @@ Loader::State::State(const Dataset& set, LoaderOptions given)
   if (options.image_size < 1 || options.image_size > 4096)
     throw InputError("the image size must lie in 1 … 4096");
   if (options.prefetch < 1) throw InputError("the loader needs at least one batch buffer");
+  if (options.without_pixels && options.augment != Augment::none)
+    throw InputError("pixels can be left out only where images are not augmented");
   source_size = augment_source_size(options.augment, options.image_size);
   options.decode.target_size = source_size;
   std::vector<int64_t> distinct = options.items;
@@ -199,7 +201,8 @@ void Loader::State::fill_unit(Slot& slot, int64_t unit, std::vector<uint8_t>& so
     slot.labels[i] = pick.label;
     slot.indices[i] = pick.item;
     slot.positions[i] = position;
-    fill_image(pick, {options.sampler.seed, epoch, position}, slot.pixels.get() + i * image_bytes, source);
+    if (!options.without_pixels || !options.without_pixels(pick.item))
+      fill_image(pick, {options.sampler.seed, epoch, position}, slot.pixels.get() + i * image_bytes, source);
     if (images_per_unit == 2) {
       slot.labels2[i] = pick.label;
       slot.lambda[i] = 1;

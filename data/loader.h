@@ -27,6 +27,9 @@ struct LoaderOptions {
   std::string cache_file;
   /// Memory of a batch, e.g. pinned; empty: plain memory. Called prefetch times, by the constructor.
   std::function<std::shared_ptr<uint8_t[]>(size_t bytes)> allocate;
+  /// Items whose pixels the caller has already: what a batch holds in their place is undefined. Called from
+  /// the workers. Only where every image is the same each time, without augmentation.
+  std::function<bool(int64_t item)> without_pixels;
 };
 
 /// A batch as the loader hands it out. The pixels stay until the Batch is destroyed or given to next() again:

@@ -107,12 +107,16 @@ Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& labels,
 Tensor softmax(const Tensor& logits);
 
 // Input.
-/// uint8 [N,H,W,3] -> compute dtype [N,H,W,3]: (x/255 - mean) / std, mirrored where flip [N] uint8 is not 0.
 struct Normalization {
   float mean[3] = {0.5f, 0.5f, 0.5f};
   float std[3] = {0.5f, 0.5f, 0.5f};
 };
+/// uint8 [N,H,W,3] -> compute dtype [N,H,W,3]: (x/255 - mean) / std, mirrored where flip [N] uint8 is not 0.
+/// With index [N] int32, image n is images[index[n]]; indices are checked where they are made.
 Tensor preprocess(const Tensor& images, DType dtype, const Normalization& normalization = {},
-                  const Tensor& flip = {});
+                  const Tensor& flip = {}, const Tensor& index = {});
+/// Into memory that is there, e.g. a captured graph's input: y [N,H,W,3] of a compute dtype.
+void preprocess_into(const Tensor& y, const Tensor& images, const Normalization& normalization = {},
+                     const Tensor& flip = {}, const Tensor& index = {});
 
 }  // namespace cairn

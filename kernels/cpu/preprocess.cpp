@@ -22,11 +22,14 @@ void preprocess_of(const Preprocess& a) {
         table[c][v] = T(static_cast<float>(y));
     }
   const auto* flip = a.flip.as<std::uint8_t>();
+  const auto* index = a.index.as<std::int32_t>();
   parallel_for(a.y.shape[0] * height, std::max<std::int64_t>(1, 8192 / (width * channels)),
                [&](std::int64_t begin, std::int64_t end, int) {
                  for (std::int64_t row = begin; row < end; ++row) {
-                   const bool mirror = flip && flip[row / height] != 0;
-                   const std::uint8_t* x = a.x.as<std::uint8_t>() + row * width * 3;
+                   const std::int64_t image = row / height;
+                   const bool mirror = flip && flip[image] != 0;
+                   const std::int64_t from = index ? row + (index[image] - image) * height : row;
+                   const std::uint8_t* x = a.x.as<std::uint8_t>() + from * width * 3;
                    const std::int64_t step = mirror ? -3 : 3;
                    if (mirror) x += (width - 1) * 3;
                    T* y = a.y.as<T>() + row * width * channels;

@@ -1,6 +1,6 @@
-// y[n,h,w,c] = (x[n,h,w,c] / 255 - mean[c]) / std[c], mirrored in w where flip[n]; kernels/preprocess.h.
-// Bytes: x once (1 an element), y once (2 or 4). Limited by memory: y is written 16 bytes a thread; x's bytes
-// are read one by one, neighbours from the same sectors.
+// y[n,h,w,c] = (x[index[n],h,w,c] / 255 - mean[c]) / std[c], mirrored in w where flip[n];
+// kernels/preprocess.h. Bytes: x once (1 an element), y once (2 or 4). Limited by memory: y is written 16
+// bytes a thread; x's bytes are read one by one, neighbours from the same sectors.
 #include "kernels/preprocess.h"
 
 #include "kernels/cuda/device/elementwise.h"
@@ -11,9 +11,10 @@ namespace {
 
 template <class T>
 struct PreprocessOf {
-  const uint8_t* x;     // [N,H,W,3]
-  const uint8_t* flip;  // [N] or null
-  T* y;                 // [N,H,W,channels]
+  const uint8_t* x;      // [I,H,W,3]
+  const uint8_t* flip;   // [N] or null
+  const int32_t* index;  // [N], into x, or null
+  T* y;                  // [N,H,W,channels]
   int64_t image_pixels, width;
   int channels;
   Compute<T> mean[3], std[3];
@@ -22,9 +23,10 @@ struct PreprocessOf {
     int64_t pixel = i / channels;
     const int c = static_cast<int>(i - pixel * channels);
     if (c >= 3) return Compute<T>(0);
-    if (flip && flip[pixel / image_pixels] != 0) {
-      const int64_t w = pixel % width;
-      pixel += width - 1 - 2 * w;
+    if (flip || index) {
+      const int64_t image = pixel / image_pixels;
+      if (flip && flip[image] != 0) pixel += width - 1 - 2 * (pixel % width);
+      if (index) pixel += (index[image] - image) * image_pixels;
     }
     const Compute<T> value = static_cast<Compute<T>>(x[pixel * 3 + c]) / Compute<T>(255);
     // No array index that the compiler does not know: the constants stay in registers.
@@ -43,9 +45,15 @@ struct PreprocessOf {
 
 Status preprocess_cuda(const Queue& q, const Preprocess& a) {
   return with_compute_type(a.dtype(), [&]<class T>(TypeTag<T>) {
-    PreprocessOf<T> f{
-        a.x.as<uint8_t>(), a.flip.as<uint8_t>(),           a.y.as<T>(), a.y.shape[1] * a.y.shape[2],
-        a.y.shape[2],      static_cast<int>(a.y.shape[3]), {},          {}};
+    PreprocessOf<T> f{a.x.as<uint8_t>(),
+                      a.flip.as<uint8_t>(),
+                      a.index.as<int32_t>(),
+                      a.y.as<T>(),
+                      a.y.shape[1] * a.y.shape[2],
+                      a.y.shape[2],
+                      static_cast<int>(a.y.shape[3]),
+                      {},
+                      {}};
     for (int c = 0; c < 3; ++c) {
       f.mean[c] = static_cast<Compute<T>>(a.mean[c]);
       f.std[c] = static_cast<Compute<T>>(a.std[c]);

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <filesystem>
 #include <numeric>
 #include <set>
 #include <thread>
@@ -258,6 +259,21 @@ TEST_F(LoaderTest, TakesMemoryFromTheCaller) {
   for (Batch batch; loader.next(batch);) EXPECT_THAT(given, testing::Contains(batch.images));
   o.allocate = [](size_t) { return nullptr; };
   EXPECT_THROW(Loader(dataset_, o), Error);
+}
+
+// What the caller says it has is not even read.
+TEST_F(LoaderTest, LeavesPixelsOut) {
+  LoaderOptions o = options();
+  o.without_pixels = [](int64_t item) { return item == 3; };
+  std::filesystem::remove(folder_.path("set/a/" + name(3)));
+  Loader loader(dataset_, o);
+  loader.start_epoch(0);
+  std::set<int64_t> seen;
+  for (Batch batch; loader.next(batch);) seen.insert(batch.indices.begin(), batch.indices.end());
+  EXPECT_EQ(seen.size(), 16u);
+  EXPECT_THAT(seen, testing::Contains(3));
+  o.augment = Augment::light;
+  EXPECT_THAT(message_of([&] { Loader(dataset_, o); }), HasSubstr("not augmented"));
 }
 
 // A file that is gone stops the run at its batch, with its name, after all batches before it: for any

@@ -5,7 +5,6 @@
 #include <memory>
 #include <optional>
 
-#include "engine/nn/layers.h"
 #include "engine/optim/loss_scaler.h"
 #include "kernels/emu/runtime.h"
 #include "kernels/error.h"
@@ -13,21 +12,6 @@
 
 namespace cairn {
 namespace {
-
-std::unique_ptr<nn::Module> small_net() {
-  nn::Initializer init(20);
-  auto net = std::make_unique<nn::Sequential>();
-  net->add<nn::Conv2d>("conv", init,
-                       nn::Conv2dOptions{.in_channels = 3, .out_channels = 8, .stride = 4, .padding = 1});
-  net->add<nn::BatchNorm2d>("bn", init, 8);
-  net->add<nn::ReLU>("relu");
-  net->add<nn::MaxPool2d>("pool", 2);
-  net->add<nn::Dropout>("dropout", 0.25f);
-  net->add<nn::Flatten>("flatten");
-  net->add<nn::Linear>("fc", init, nn::LinearOptions{.in_features = 128, .out_features = kClasses});
-  net->add<nn::ToFp32>("to_fp32");
-  return net;
-}
 
 // A step as the program makes it: copies from the host first, kernels behind, those as a graph once it is
 // there.

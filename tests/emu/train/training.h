@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "engine/autograd.h"
-#include "engine/nn/module.h"
+#include "engine/nn/layers.h"
 #include "engine/optim/optimizer.h"
 #include "kernels/philox.h"
 #include "models/registry.h"
@@ -39,6 +39,22 @@ inline TestBatch make_batch(std::int64_t images, std::uint64_t number) {
     batch.pixels[i] = static_cast<std::uint8_t>(static_cast<std::uint32_t>(bright) * 120 + noise);
   }
   return batch;
+}
+
+/// A little of everything that the models are made of.
+inline std::unique_ptr<nn::Module> small_net() {
+  nn::Initializer init(20);
+  auto net = std::make_unique<nn::Sequential>();
+  net->add<nn::Conv2d>("conv", init,
+                       nn::Conv2dOptions{.in_channels = 3, .out_channels = 8, .stride = 4, .padding = 1});
+  net->add<nn::BatchNorm2d>("bn", init, 8);
+  net->add<nn::ReLU>("relu");
+  net->add<nn::MaxPool2d>("pool", 2);
+  net->add<nn::Dropout>("dropout", 0.25f);
+  net->add<nn::Flatten>("flatten");
+  net->add<nn::Linear>("fc", init, nn::LinearOptions{.in_features = 128, .out_features = kClasses});
+  net->add<nn::ToFp32>("to_fp32");
+  return net;
 }
 
 /// A model in training on a device, as the program trains it: bytes up, normalised there, one flat buffer of
