@@ -1,10 +1,14 @@
 // The program's step of training on the emulated device: graphs for whole batches, the same bits without.
 #include "apps/train_step.h"
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "apps/resident_images.h"
+#include "kernels/device.h"
 #include "kernels/emu/runtime.h"
 #include "kernels/error.h"
 #include "tests/emu/train/training.h"
@@ -226,6 +230,39 @@ TEST_F(Uploads, WarmStepsAllocateNothingAndWaitForNothing) {
     EXPECT_EQ(counts.launches, 3);    // from pixels to the model's input
     EXPECT_EQ(counts.copies, 3 * 4);  // pixels or places, labels, step number, the optimiser's scalars
   }
+}
+
+std::vector<std::string> ranges;  // as they were opened, with their depth
+int depth = 0;
+
+// A profiler sees phases, modules under their names, and the backward ops.
+TEST_F(Uploads, AProfilerSeesNamedRanges) {
+  const kernels::DeviceApi* const own = kernels::device_api(DeviceType::cuda_emu);
+  kernels::DeviceApi watched = *own;
+  watched.push_range = [](const char* name) { ranges.push_back(std::to_string(depth++) + ' ' + name); };
+  watched.pop_range = [] { --depth; };
+  Trained steps(false);
+  ranges.clear();
+  kernels::register_device_api(DeviceType::cuda_emu, &watched);
+  (void)steps.step(0);
+  kernels::register_device_api(DeviceType::cuda_emu, own);
+  EXPECT_EQ(depth, 0);
+  const std::vector<std::string> forward = {"0 load",
+                                            "0 forward",
+                                            "1 model",
+                                            "2 conv",
+                                            "2 bn",
+                                            "2 relu",
+                                            "2 pool",
+                                            "2 dropout",
+                                            "2 flatten",
+                                            "2 fc",
+                                            "2 to_fp32",
+                                            "0 backward",
+                                            "1 softmax_cross_entropy"};
+  EXPECT_EQ(std::vector<std::string>(ranges.begin(), ranges.begin() + 13), forward);
+  EXPECT_EQ(std::count(ranges.begin(), ranges.end(), "1 conv2d"), 1);
+  EXPECT_EQ(ranges.back(), "0 optimizer");
 }
 
 }  // namespace
