@@ -7,6 +7,8 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "engine/io/stored.h"
+
 namespace cairn::io::pickle {
 namespace {
 
@@ -162,7 +164,7 @@ class Machine {
   void push_global(const std::string& module, const std::string& name) {
     std::string global = module + ' ' + name;
     if (global != kOrderedDict && global != kTensor && global != kParameter && !storage_dtype(global))
-      refuse("'" + module + '.' + name + "'");
+      refuse(in_quotes(module + '.' + name));
     push(Kind::global).text = std::move(global);
   }
 
@@ -173,6 +175,8 @@ class Machine {
         id.items[1]->kind != Kind::global || id.items[2]->kind != Kind::text ||
         id.items[4]->kind != Kind::integer || id.items[4]->integer < 0)
       damaged();
+    constexpr std::size_t kMaxKey = 64;  // a number; it is copied for each tensor
+    if (id.items[2]->text.size() > kMaxKey) damaged();
     const auto dtype = storage_dtype(id.items[1]->text);
     if (!dtype) damaged();
     push(Kind::storage).storage = {*dtype, id.items[2]->text,
@@ -180,7 +184,9 @@ class Machine {
   }
 
   std::vector<std::int64_t> counts(const Value& tuple) const {
-    if (tuple.kind != Kind::tuple) damaged();
+    // It is copied for each tensor that names it.
+    constexpr std::size_t kMaxAxes = 64;
+    if (tuple.kind != Kind::tuple || tuple.items.size() > kMaxAxes) damaged();
     std::vector<std::int64_t> result;
     for (const Value* v : tuple.items) {
       if (v->kind != Kind::integer || v->integer < 0) damaged();

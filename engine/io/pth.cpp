@@ -28,7 +28,7 @@ struct Archive {
       last_key = s.key;
     }
     if (last->size() / size_of(s.dtype) < s.elements)
-      zip.file().fail("storage '" + s.key + "' is shorter than its tensors; the file is damaged");
+      zip.file().fail("storage " + in_quotes(s.key) + " is shorter than its tensors; the file is damaged");
     return last;
   }
 };
@@ -63,10 +63,10 @@ const Value& state_dict(const InputFile& file, const Value& root) {
 /// Checks that every element lies in the storage.
 void check_bounds(const InputFile& file, const std::string& name, const Value& t) {
   const auto fail = [&] {
-    file.fail("tensor '" + name + "' reaches beyond its storage; the file is damaged");
+    file.fail("tensor " + in_quotes(name) + " reaches beyond its storage; the file is damaged");
   };
   if (t.size.size() > static_cast<std::size_t>(kMaxRank))
-    file.fail("tensor '" + name + "' has " + std::to_string(t.size.size()) + " axes, at most " +
+    file.fail("tensor " + in_quotes(name) + " has " + std::to_string(t.size.size()) + " axes, at most " +
               std::to_string(kMaxRank) + " are known");
   const std::uint64_t elements = t.storage.elements;
   if (std::find(t.size.begin(), t.size.end(), 0) != t.size.end()) return;
@@ -125,7 +125,8 @@ StoredTensors open_pth(const std::string& path) {
   std::set<std::string> names;
   for (const auto& [key, value] : state_dict(file, *document->root).entries) {
     if (key->kind != Kind::text || value->kind != Kind::tensor) continue;
-    if (!names.insert(key->text).second) file.fail("tensor '" + key->text + "' stands in the file twice");
+    if (!names.insert(key->text).second)
+      file.fail("tensor " + in_quotes(key->text) + " stands in the file twice");
     check_bounds(file, key->text, *value);
     StoredTensor t;
     t.name = key->text;

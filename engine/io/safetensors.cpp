@@ -16,10 +16,14 @@
 namespace cairn::io {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;
+using OrderedJson = nlohmann::ordered_json;  // finds a name by going through all: for writing only
 
-// As the reference implementation: a header beyond this is an attack or not safetensors at all.
-constexpr std::uint64_t kMaxHeader = 100'000'000;
+// ResNet-18's is 12 kB. Parsed, a byte may cost 20: the reference implementation's limit of 100 MB would let
+// a stranger's file take gigabytes.
+constexpr std::uint64_t kMaxHeader = 16 << 20;
+// {name: {key: [number]}}
+constexpr int kMaxDepth = 3;
 
 constexpr std::array<std::pair<std::string_view, DType>, 7> kDTypes{{{"F32", DType::f32},
                                                                      {"F64", DType::f64},
@@ -39,7 +43,24 @@ struct Range {
   std::uint64_t end = 0;
 };
 
+/// The depth of the brackets, found before parsing: a parser takes memory for each level.
+int depth_of(const std::vector<std::uint8_t>& text) {
+  int depth = 0, deepest = 0;
+  bool quoted = false;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const std::uint8_t c = text[i];
+    if (c == '"') quoted = !quoted;
+    if (quoted && c == '\\') ++i;  // what is escaped ends no string
+    if (quoted) continue;
+    if (c == '[' || c == '{') deepest = std::max(deepest, ++depth);
+    if (c == ']' || c == '}') --depth;
+  }
+  return deepest;
+}
+
 Json parse_header(const InputFile& file, const std::vector<std::uint8_t>& text) {
+  if (depth_of(text) > kMaxDepth)
+    file.fail("its header is nested too deeply; it is damaged or not a safetensors file");
   // A JSON object silently keeps one of two equal names; which tensor is meant must not be guessed.
   std::set<std::string> names;
   std::string twice;
@@ -51,7 +72,7 @@ Json parse_header(const InputFile& file, const std::vector<std::uint8_t>& text) 
   Json header = Json::parse(text.begin(), text.end(), watch, /*allow_exceptions=*/false);
   if (header.is_discarded() || !header.is_object())
     file.fail("its header is not valid JSON; it is damaged or not a safetensors file");
-  if (!twice.empty()) file.fail("tensor '" + twice + "' stands in the header twice");
+  if (!twice.empty()) file.fail("tensor " + in_quotes(twice) + " stands in the header twice");
   return header;
 }
 
@@ -62,14 +83,15 @@ std::optional<std::uint64_t> as_count(const Json& value) {
 
 Shape parse_shape(const InputFile& file, const std::string& name, const Json& axes) {
   if (!axes.is_array() || axes.size() > static_cast<std::size_t>(kMaxRank))
-    file.fail("tensor '" + name + "' needs a shape of at most " + std::to_string(kMaxRank) + " axes");
+    file.fail("tensor " + in_quotes(name) + " needs a shape of at most " + std::to_string(kMaxRank) +
+              " axes");
   constexpr std::uint64_t kMaxElements = std::uint64_t{1} << 48;  // far over any file, far from overflow
   std::uint64_t elements = 1;
   Shape shape;
   for (const Json& axis : axes) {
     const auto length = as_count(axis);
     if (!length || (*length > 0 && elements > kMaxElements / *length))
-      file.fail("tensor '" + name + "' has an impossible shape " + axes.dump());
+      file.fail("tensor " + in_quotes(name) + " has an impossible shape " + in_quotes(axes.dump()));
     elements *= *length;
     shape[shape.rank++] = static_cast<std::int64_t>(*length);
   }
@@ -80,14 +102,14 @@ std::pair<StoredTensor, Range> parse_entry(const InputFile& file, const std::str
                                            const Json& entry) {
   if (!entry.is_object() || !entry.contains("dtype") || !entry.contains("shape") ||
       !entry.contains("data_offsets") || !entry["dtype"].is_string())
-    file.fail("tensor '" + name + "' lacks dtype, shape or data_offsets");
+    file.fail("tensor " + in_quotes(name) + " lacks dtype, shape or data_offsets");
   StoredTensor t;
   t.name = name;
   const auto& dtype_name = entry["dtype"].get_ref<const std::string&>();
   const auto dtype =
       std::find_if(kDTypes.begin(), kDTypes.end(), [&](const auto& d) { return d.first == dtype_name; });
   if (dtype == kDTypes.end())
-    file.fail("tensor '" + name + "' is of type " + dtype_name +
+    file.fail("tensor " + in_quotes(name) + " is of type " + in_quotes(dtype_name) +
               "; known are F32, F64, F16, BF16, U8, I32, I64");
   t.dtype = dtype->second;
   t.shape = parse_shape(file, name, entry["shape"]);
@@ -96,11 +118,12 @@ std::pair<StoredTensor, Range> parse_entry(const InputFile& file, const std::str
   if (offsets.is_array() && offsets.size() == 2 && as_count(offsets[0]) && as_count(offsets[1]))
     range = {*as_count(offsets[0]), *as_count(offsets[1])};
   else
-    file.fail("tensor '" + name + "' has data_offsets " + offsets.dump() + ", expected [begin, end]");
+    file.fail("tensor " + in_quotes(name) + " has data_offsets " + in_quotes(offsets.dump()) +
+              ", expected [begin, end]");
   const std::uint64_t bytes = static_cast<std::uint64_t>(t.shape.numel()) * size_of(t.dtype);
   if (range.end < range.begin || range.end - range.begin != bytes)
-    file.fail("tensor '" + name + "' of shape " + to_string(t.shape) + " needs " + std::to_string(bytes) +
-              " bytes, its data_offsets are " + offsets.dump());
+    file.fail("tensor " + in_quotes(name) + " of shape " + to_string(t.shape) + " needs " +
+              std::to_string(bytes) + " bytes, its data_offsets are " + in_quotes(offsets.dump()));
   return {std::move(t), range};
 }
 
@@ -112,8 +135,8 @@ void check_ranges(const InputFile& file, std::vector<std::pair<Range, std::strin
   std::uint64_t expected = 0;
   for (const auto& [range, name] : ranges) {
     if (range.begin != expected)
-      file.fail("tensor '" + name + "' begins at byte " + std::to_string(range.begin) + ", expected " +
-                std::to_string(expected) + ": tensors overlap or leave a hole");
+      file.fail("tensor " + in_quotes(name) + " begins at byte " + std::to_string(range.begin) +
+                ", expected " + std::to_string(expected) + ": tensors overlap or leave a hole");
     expected = range.end;
   }
   if (expected != data_size)
@@ -140,7 +163,7 @@ StoredTensors open_safetensors(const std::string& path) {
     if (name == "__metadata__") {
       if (!entry.is_object()) file->fail("__metadata__ is not an object");
       for (const auto& [key, value] : entry.items()) {
-        if (!value.is_string()) file->fail("__metadata__ '" + key + "' is not text");
+        if (!value.is_string()) file->fail("__metadata__ " + in_quotes(key) + " is not text");
         result.metadata[key] = value.get<std::string>();
       }
       continue;
@@ -163,20 +186,20 @@ void write_safetensors(const std::string& path, const std::vector<TensorToWrite>
   std::stable_sort(order.begin(), order.end(), [](const TensorToWrite* a, const TensorToWrite* b) {
     return size_of(a->dtype) > size_of(b->dtype);
   });
-  Json header = Json::object();
+  OrderedJson header = OrderedJson::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   std::uint64_t offset = 0;
   for (const TensorToWrite* t : order) {
     if (header.contains(t->name))
       throw Error("cannot write " + path + ": two tensors are named '" + t->name + "'");
-    Json shape = Json::array();
+    OrderedJson shape = OrderedJson::array();
     for (int i = 0; i < t->shape.rank; ++i) shape.push_back(static_cast<std::uint64_t>(t->shape[i]));
     const std::uint64_t end = offset + static_cast<std::uint64_t>(t->shape.numel()) * size_of(t->dtype);
     header[t->name] = {{"dtype", spelling(t->dtype)}, {"shape", shape}, {"data_offsets", {offset, end}}};
     offset = end;
   }
   // Text from outside (class names) may hold bytes that are not UTF-8; they are replaced rather than refused.
-  std::string text = header.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string text = header.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
   text.resize((text.size() + 7) / 8 * 8, ' ');  // the data begins aligned to 8
   std::array<std::uint8_t, 8> prefix{};
   for (std::size_t i = 0; i < 8; ++i)

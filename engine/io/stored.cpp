@@ -20,6 +20,14 @@ std::vector<float> widen(const std::vector<std::uint8_t>& bytes) {
 
 }  // namespace
 
+std::string in_quotes(std::string_view name) {
+  constexpr std::size_t kMost = 100;
+  std::string text(name.substr(0, kMost));
+  for (char& c : text)
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) c = ' ';
+  return "'" + text + (name.size() > kMost ? "...'" : "'");
+}
+
 std::vector<float> read_floats(const StoredTensor& tensor) {
   switch (tensor.dtype) {
     case DType::f32:

@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels/view.h"
@@ -24,6 +25,9 @@ struct StoredTensors {
   std::vector<StoredTensor> tensors;  // names are unique
   Metadata metadata;
 };
+
+/// A name from a file for a message: on one line, cut after 100 bytes, in quotes.
+std::string in_quotes(std::string_view name);
 
 /// Reads a floating tensor as fp32 (fp16 and bf16 exactly, fp64 rounded). Throws InputError for integers.
 std::vector<float> read_floats(const StoredTensor& tensor);

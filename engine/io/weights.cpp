@@ -83,6 +83,9 @@ LoadReport load_weights(nn::Module& module, const std::string& path, const LoadO
     const Shape wanted = nn::file_shape(mine.tensor.shape(), mine.layout);
     by_name.erase(found);
     if (theirs.shape == wanted) {
+      if (!is_floating(theirs.dtype))
+        throw InputError(path + ": " + in_quotes(mine.name) + " is " + name_of(theirs.dtype) +
+                         ", expected a floating dtype");
       matches.emplace_back(std::move(mine), &theirs);
       continue;
     }

@@ -217,7 +217,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadHeader{
             R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
             4, "twice"},
-        BadHeader{R"({"a":{"dtype":"F8","shape":[4],"data_offsets":[0,4]}})", 4, "of type F8"},
+        BadHeader{R"({"a":{"dtype":"F8","shape":[4],"data_offsets":[0,4]}})", 4, "of type 'F8'"},
         BadHeader{R"({"a":{"dtype":"U8","shape":[1,1,1,1,4],"data_offsets":[0,4]}})", 4, "at most 4 axes"},
         BadHeader{R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", 0,
                   "impossible shape"},
