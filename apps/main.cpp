@@ -4,6 +4,7 @@
 
 #include "apps/commands/commands.h"
 #include "apps/console.h"
+#include "apps/plugins.h"
 #include "kernels/error.h"
 
 namespace {
@@ -21,6 +22,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.set_version_flag("--version", "cairn " CAIRN_VERSION);
   app.footer("Example: cairn train --data photos --out runs/first");
+  cairn::app::load_plugins_of(argc, argv);
   const std::vector<cairn::app::Command> commands = cairn::app::add_commands(app);
   try {
     app.parse(argc, argv);

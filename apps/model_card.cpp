@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/console.h"
+#include "apps/plugins.h"
 #include "apps/run_dir.h"
 #include "engine/io/safetensors.h"
 #include "kernels/error.h"
@@ -97,6 +98,9 @@ void read_card(const io::Metadata& metadata, const std::string& path, ModelCard&
 }
 
 void add_model_source(CLI::App& command, ModelSource& source) {
+  command
+      .add_option("--plugin", source.plugin, "shared object that holds the model; a run remembers its own")
+      ->allow_extra_args(false);
   command.add_option("--run", source.run, "run directory, as `cairn train` made it");
   command.add_option("--weights", source.weights, "in place of --run: .safetensors, or PyTorch's .pth");
   command.add_option("--model", source.model, "with --weights: which model it is");
@@ -122,6 +126,7 @@ FoundModel find_model(const ModelSource& source) {
       throw InputError(
           "--model, --classes, --image-size, --mean and --std go with --weights: a run knows its own");
     const RunDir run = RunDir::open(source.run);
+    load_plugins(run.options().plugin);
     found.weights = run.best_weights();
     found.card = run.card();
     return found;

@@ -37,6 +37,7 @@ Normalization make_normalization(const std::vector<double>& mean, const std::vec
 /// The card that stands for --run RUN, or for --weights FILE with what the file does not say of itself; and
 /// where the weights are.
 struct ModelSource {
+  std::vector<std::string> plugin;
   std::string run;
   std::string weights;
   std::string model;

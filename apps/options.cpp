@@ -4,6 +4,7 @@
 #include <sstream>
 #include <thread>
 
+#include "apps/plugins.h"
 #include "engine/backend.h"
 #include "engine/device.h"
 #include "kernels/cpu/parallel.h"
@@ -25,7 +26,10 @@ struct ToCommandLine {
       command.add_flag(flag, value, help);
     } else {
       CLI::Option* option = command.add_option(flag, value, help);
-      if constexpr (!std::is_same_v<T, std::vector<double>>) option->take_last();  // as recipes are amended
+      if constexpr (std::is_same_v<T, std::vector<std::string>>)
+        option->allow_extra_args(false);  // one value each time it is given
+      else if constexpr (!std::is_same_v<T, std::vector<double>>)
+        option->take_last();  // as recipes are amended
       if constexpr (std::is_arithmetic_v<T>) option->capture_default_str();
       if constexpr (std::is_same_v<T, std::string>) {
         if (!value.empty()) option->capture_default_str();
@@ -128,6 +132,7 @@ std::vector<std::string> model_names() {
 }
 
 void TrainOptions::resolve() {
+  load_plugins(plugin);
   const models::TrainingDefaults& d = models::model_info(model).defaults;
   if (optimizer.empty()) optimizer = d.optimizer;
   if (schedule.empty()) schedule = d.schedule;

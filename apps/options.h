@@ -43,6 +43,7 @@ struct TrainOptions {
   std::string fixes;
   std::string cache_file;
   std::string init;
+  std::vector<std::string> plugin;
   std::string model = "resnet18";
   std::optional<std::int64_t> epochs;
   std::int64_t max_steps = 0;
@@ -99,6 +100,8 @@ void visit_train_options(Options& o, Visitor&& v) {
   v("fixes", o.fixes,
     "drop and relabel images as this fixes.csv of `cairn inspect` says; files stay as they are", Choices{});
   v("init", o.init, "start from these weights: .safetensors, or PyTorch's .pth", Choices{});
+  v("plugin", o.plugin, "shared object with models of your own (docs/custom-ops.md); may be repeated",
+    Choices{});
   v("model", o.model, "what to train", model_names());
   v("epochs", o.epochs, "passes over the training part", Choices{});
   v("max-steps", o.max_steps, "stop after so many steps; 0: no limit", Choices{});

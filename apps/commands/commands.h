@@ -15,13 +15,14 @@ Command add_doctor(CLI::App& app);
 Command add_evaluate(CLI::App& app);
 Command add_export(CLI::App& app);
 Command add_inspect(CLI::App& app);
+Command add_new_op(CLI::App& app);
 Command add_predict(CLI::App& app);
 Command add_split(CLI::App& app);
 Command add_train(CLI::App& app);
 
 inline std::vector<Command> add_commands(CLI::App& app) {
   return {add_train(app), add_evaluate(app), add_predict(app), add_export(app),
-          add_split(app), add_inspect(app),  add_doctor(app)};
+          add_split(app), add_inspect(app),  add_new_op(app),  add_doctor(app)};
 }
 
 }  // namespace cairn::app
