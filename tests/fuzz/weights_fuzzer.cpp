@@ -1,0 +1,47 @@
+// The readers of weights on any bytes: tensors that can be read and fill their shapes, or InputError.
+// CAIRN_FUZZ_READER is 0 for safetensors (a checkpoint is one too), 1 for PyTorch's .pth, 2 for a pickle
+// alone, with no checksum before it.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "engine/io/pickle.h"
+#include "engine/io/pth.h"
+#include "engine/io/safetensors.h"
+#include "kernels/error.h"
+
+using namespace cairn;
+
+namespace {
+
+[[maybe_unused]] void read_all(const io::StoredTensors& stored) {
+  for (const io::StoredTensor& t : stored.tensors) {
+    // Only a tensor of the model's own shape is ever read; one expanded from a single number is none.
+    if (t.shape.numel() > 1 << 20) continue;
+    try {
+      if (t.read().size() != static_cast<std::size_t>(t.shape.numel()) * size_of(t.dtype)) std::abort();
+    } catch (const InputError&) {
+    }
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  static const int file = memfd_create("fuzz", 0);
+  static const std::string path = "/proc/self/fd/" + std::to_string(file);
+  if (file < 0 || ftruncate(file, 0) != 0 || pwrite(file, data, size, 0) != static_cast<ssize_t>(size))
+    std::abort();
+  try {
+#if CAIRN_FUZZ_READER == 0
+    read_all(io::open_safetensors(path));
+#elif CAIRN_FUZZ_READER == 1
+    read_all(io::open_pth(path));
+#else
+    if (!io::pickle::parse(io::InputFile(path), {data, data + size}).root) std::abort();
+#endif
+  } catch (const InputError&) {
+  }
+  return 0;
+}
