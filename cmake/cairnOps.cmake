@@ -32,17 +32,9 @@ function(cairn_add_op name)
   set(device "")   # what programs link besides
   set(checked "")  # ... to run checked kernels
   if(device_files AND cairn_CUDA)
-    find_program(CAIRN_NVCC nvcc HINTS ENV CUDA_HOME ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES bin)
     if(CAIRN_NVCC)
-      set(CMAKE_CUDA_COMPILER ${CAIRN_NVCC})
-      set(CMAKE_CUDA_ARCHITECTURES ${cairn_CUDA_ARCHITECTURES})
-      enable_language(CUDA)
-      if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know nvcc's flag
-        set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
-      endif()
-      find_package(CUDAToolkit REQUIRED)
       add_library(${name}_device OBJECT ${device_files})
-      set_target_properties(${name}_device PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON
+      set_target_properties(${name}_device PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF
         POSITION_INDEPENDENT_CODE ON CUDA_ARCHITECTURES "${cairn_CUDA_ARCHITECTURES}")
       target_compile_definitions(${name}_device PRIVATE CAIRN_DEVICE_PASS)
       target_link_libraries(${name}_device PRIVATE cairn::cairn)

@@ -62,10 +62,12 @@ inline constinit KernelSlot<ElementwiseBackward<F>> elementwise_backward(kBackwa
 
 }  // namespace cairn::kernels
 
+/// Fills the functor's slots with this pass' kernels when the library is loaded. The two fillers have names
+/// of their own, since both passes may end in one library.
 #if defined(CAIRN_DEVICE_PASS)
 #include "kernels/cuda/elementwise.h"
+#define CAIRN_ELEMENTWISE(F) static const ::cairn::kernels::FillElementwiseCuda<F> cairn_fill_##F
 #else
 #include "kernels/cpu/elementwise.h"
+#define CAIRN_ELEMENTWISE(F) static const ::cairn::kernels::FillElementwiseCpu<F> cairn_fill_##F
 #endif
-/// Fills the functor's slots with this pass' kernels when the library is loaded.
-#define CAIRN_ELEMENTWISE(F) static const ::cairn::kernels::FillElementwise<F> cairn_fill_##F

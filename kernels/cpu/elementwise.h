@@ -39,8 +39,8 @@ Status elementwise_backward_cpu(const Queue&, const ElementwiseBackward<F>& a) {
 }
 
 template <class F>
-struct FillElementwise {
-  FillElementwise() {
+struct FillElementwiseCpu {
+  FillElementwiseCpu() {
     fill<float>();
     fill<BFloat16>();
     fill<double>();

@@ -53,8 +53,8 @@ Status elementwise_backward_cuda(const Queue& q, const ElementwiseBackward<F>& a
 }
 
 template <class F>
-struct FillElementwise {
-  FillElementwise() {
+struct FillElementwiseCuda {
+  FillElementwiseCuda() {
     fill<float>();
     fill<__nv_bfloat16>();
     fill<__half>();
