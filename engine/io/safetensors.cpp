@@ -9,9 +9,11 @@
 #include <set>
 #include <string_view>
 
-#include "engine/io/atomic_file.h"
 #include "engine/io/input_file.h"
+#include "kernels/atomic_file.h"
 #include "kernels/error.h"
+
+#include <xxhash.h>
 
 namespace cairn::io {
 namespace {
@@ -144,6 +146,65 @@ void check_ranges(const InputFile& file, std::vector<std::pair<Range, std::strin
               std::to_string(expected) + "; it is cut off or damaged");
 }
 
+// Hands the bytes of the file to `put`, one piece after the other.
+template <class Put>
+void stream_safetensors(const std::string& path, const std::vector<TensorToWrite>& tensors,
+                        const Metadata& metadata, Put&& put) {
+  std::vector<const TensorToWrite*> order;
+  for (const TensorToWrite& t : tensors) order.push_back(&t);
+  std::stable_sort(order.begin(), order.end(), [](const TensorToWrite* a, const TensorToWrite* b) {
+    return size_of(a->dtype) > size_of(b->dtype);
+  });
+  OrderedJson header = OrderedJson::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  std::uint64_t offset = 0;
+  for (const TensorToWrite* t : order) {
+    if (header.contains(t->name))
+      throw Error("cannot write " + path + ": two tensors are named '" + t->name + "'");
+    OrderedJson shape = OrderedJson::array();
+    for (int i = 0; i < t->shape.rank; ++i) shape.push_back(static_cast<std::uint64_t>(t->shape[i]));
+    const std::uint64_t end = offset + static_cast<std::uint64_t>(t->shape.numel()) * size_of(t->dtype);
+    header[t->name] = {{"dtype", spelling(t->dtype)}, {"shape", shape}, {"data_offsets", {offset, end}}};
+    offset = end;
+  }
+  // Text from outside (class names) may hold bytes that are not UTF-8; they are replaced rather than refused.
+  std::string text = header.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // the data begins aligned to 8
+  std::array<std::uint8_t, 8> prefix{};
+  for (std::size_t i = 0; i < 8; ++i)
+    prefix[i] = static_cast<std::uint8_t>(std::uint64_t{text.size()} >> (8 * i));
+  put(prefix.data(), prefix.size());
+  put(text.data(), text.size());
+  for (const TensorToWrite* t : order) {
+    const std::vector<std::uint8_t> bytes = t->bytes();
+    if (bytes.size() != static_cast<std::size_t>(t->shape.numel()) * size_of(t->dtype))
+      throw Error("cannot write " + path + ": '" + t->name + "' does not fill its shape " +
+                  to_string(t->shape));
+    put(bytes.data(), bytes.size());
+  }
+}
+
+// XXH3 of what it is given piece by piece.
+class Summer {
+ public:
+  Summer() : state_(XXH3_createState()) {
+    if (!state_ || XXH3_128bits_reset(state_.get()) != XXH_OK) throw std::bad_alloc();
+  }
+  void add(const void* bytes, std::size_t n) { XXH3_128bits_update(state_.get(), bytes, n); }
+  std::vector<std::uint8_t> digest() const {
+    XXH128_canonical_t canonical;
+    XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(state_.get()));
+    return {std::begin(canonical.digest), std::end(canonical.digest)};
+  }
+
+ private:
+  struct Free {
+    void operator()(XXH3_state_t* s) const { XXH3_freeState(s); }
+  };
+  std::unique_ptr<XXH3_state_t, Free> state_;
+};
+constexpr std::uint64_t kSumBytes = sizeof(XXH128_canonical_t);
+
 }  // namespace
 
 StoredTensors open_safetensors(const std::string& path) {
@@ -181,40 +242,42 @@ StoredTensors open_safetensors(const std::string& path) {
 
 void write_safetensors(const std::string& path, const std::vector<TensorToWrite>& tensors,
                        const Metadata& metadata) {
-  std::vector<const TensorToWrite*> order;
-  for (const TensorToWrite& t : tensors) order.push_back(&t);
-  std::stable_sort(order.begin(), order.end(), [](const TensorToWrite* a, const TensorToWrite* b) {
-    return size_of(a->dtype) > size_of(b->dtype);
-  });
-  OrderedJson header = OrderedJson::object();
-  if (!metadata.empty()) header["__metadata__"] = metadata;
-  std::uint64_t offset = 0;
-  for (const TensorToWrite* t : order) {
-    if (header.contains(t->name))
-      throw Error("cannot write " + path + ": two tensors are named '" + t->name + "'");
-    OrderedJson shape = OrderedJson::array();
-    for (int i = 0; i < t->shape.rank; ++i) shape.push_back(static_cast<std::uint64_t>(t->shape[i]));
-    const std::uint64_t end = offset + static_cast<std::uint64_t>(t->shape.numel()) * size_of(t->dtype);
-    header[t->name] = {{"dtype", spelling(t->dtype)}, {"shape", shape}, {"data_offsets", {offset, end}}};
-    offset = end;
-  }
-  // Text from outside (class names) may hold bytes that are not UTF-8; they are replaced rather than refused.
-  std::string text = header.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
-  text.resize((text.size() + 7) / 8 * 8, ' ');  // the data begins aligned to 8
-  std::array<std::uint8_t, 8> prefix{};
-  for (std::size_t i = 0; i < 8; ++i)
-    prefix[i] = static_cast<std::uint8_t>(std::uint64_t{text.size()} >> (8 * i));
   AtomicFile file(path);
-  file.write(prefix.data(), prefix.size());
-  file.write(text.data(), text.size());
-  for (const TensorToWrite* t : order) {
-    const std::vector<std::uint8_t> bytes = t->bytes();
-    if (bytes.size() != static_cast<std::size_t>(t->shape.numel()) * size_of(t->dtype))
-      throw Error("cannot write " + path + ": '" + t->name + "' does not fill its shape " +
-                  to_string(t->shape));
-    file.write(bytes.data(), bytes.size());
-  }
+  stream_safetensors(path, tensors, metadata,
+                     [&](const void* bytes, std::size_t n) { file.write(bytes, n); });
   file.commit();
+}
+
+void write_summed_safetensors(const std::string& path, std::vector<TensorToWrite> tensors,
+                              const Metadata& metadata, const std::function<void()>& before_replacing) {
+  for (const TensorToWrite& t : tensors)
+    if (size_of(t.dtype) == 1)  // would come behind the sum, or beside it in the order
+      throw Error("cannot write " + path + ": '" + t.name + "' is of one byte an element");
+  Summer summer;
+  tensors.push_back(
+      {kSumName, DType::u8, {static_cast<std::int64_t>(kSumBytes)}, [&] { return summer.digest(); }});
+  AtomicFile file(path);
+  stream_safetensors(path, tensors, metadata, [&](const void* bytes, std::size_t n) {
+    summer.add(bytes, n);
+    file.write(bytes, n);
+  });
+  file.sync();
+  if (before_replacing) before_replacing();
+  file.commit();
+}
+
+void check_sum(const std::string& path) {
+  const InputFile file(path);
+  if (file.size() < kSumBytes) file.fail("too short to hold its checksum");
+  constexpr std::uint64_t kPiece = std::uint64_t{1} << 20;
+  const std::uint64_t end = file.size() - kSumBytes;
+  Summer summer;
+  for (std::uint64_t at = 0; at < end; at += kPiece) {
+    const std::vector<std::uint8_t> bytes = file.read(at, std::min(kPiece, end - at));
+    summer.add(bytes.data(), bytes.size());
+  }
+  if (summer.digest() != file.read(end, kSumBytes))
+    file.fail("its checksum does not hold: the file was cut off or changed after it was written");
 }
 
 }  // namespace cairn::io

@@ -26,4 +26,13 @@ struct TensorToWrite {
 void write_safetensors(const std::string& path, const std::vector<TensorToWrite>& tensors,
                        const Metadata& metadata = {});
 
+/// The last tensor of a file that write_summed_safetensors() wrote: the 128-bit XXH3 of every byte before it.
+inline constexpr const char* kSumName = "xxh3_128";
+/// As write_safetensors(), with the sum. Readers that do not know it see one more tensor. `before_replacing`
+/// is called when all of the new file is on the disk and the old one still has its name.
+void write_summed_safetensors(const std::string& path, std::vector<TensorToWrite> tensors,
+                              const Metadata& metadata, const std::function<void()>& before_replacing = {});
+/// Throws InputError unless the sum at the end of the file is that of the bytes before it.
+void check_sum(const std::string& path);
+
 }  // namespace cairn::io

@@ -10,12 +10,12 @@
 #include <functional>
 
 #include "engine/autograd.h"
-#include "engine/io/atomic_file.h"
 #include "engine/io/checkpoint.h"
 #include "engine/io/pth.h"
 #include "engine/io/safetensors.h"
 #include "engine/io/weights.h"
 #include "engine/nn/layers.h"
+#include "kernels/atomic_file.h"
 #include "tests/fixture_file.h"
 
 namespace cairn {
@@ -265,7 +265,7 @@ TEST_F(Io, AFailedWriteKeepsTheOldFile) {
   io::save_weights(Small(3, 1), path("w.safetensors"));
   const std::string before = slurp(path("w.safetensors"));
   {
-    io::AtomicFile half(path("w.safetensors"));
+    AtomicFile half(path("w.safetensors"));
     half.write("half", 4);
   }
   EXPECT_EQ(slurp(path("w.safetensors")), before);

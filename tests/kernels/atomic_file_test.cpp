@@ -1,4 +1,4 @@
-#include "data/atomic_file.h"
+#include "kernels/atomic_file.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -9,9 +9,11 @@
 #include "kernels/error.h"
 #include "tests/data/temp_folder.h"
 
-namespace cairn::data {
+namespace cairn {
 namespace {
 
+using data::message_of;
+using data::TempFolder;
 using testing::HasSubstr;
 
 std::string read(const std::string& path) {
@@ -19,7 +21,7 @@ std::string read(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-int64_t files_in(const std::string& folder) {
+std::int64_t files_in(const std::string& folder) {
   return std::distance(std::filesystem::directory_iterator(folder), std::filesystem::directory_iterator());
 }
 
@@ -57,5 +59,28 @@ TEST(AtomicFile, FailedWriteKeepsTheOldContent) {
   EXPECT_EQ(files_in(folder.path()), 1);
 }
 
+// A process killed while writing leaves a file behind; the next one, perhaps of the same id, is not stopped
+// by it.
+TEST(AtomicFile, WhatAKilledProcessLeftBehindIsKnownAndInNobodysWay) {
+  const TempFolder folder;
+  std::string left;
+  {
+    AtomicFile file(folder.path("a"));
+    file.write("half", 4);
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
+      left = entry.path().filename().string();
+  }
+  EXPECT_TRUE(is_unfinished_file(left)) << left;
+  for (const char* name : {"a", "last.state", ".tmp1.2", "a.tmp", "a.tmp1.2.png", "a.tmpx"})
+    EXPECT_FALSE(is_unfinished_file(name)) << name;
+  const std::size_t dot = left.rfind('.');
+  const unsigned counter = static_cast<unsigned>(std::stoul(left.substr(dot + 1)));
+  const std::string next = left.substr(0, dot + 1) + std::to_string(counter + 1);
+  folder.write(next, "left by a process of this id");
+  write_file_atomically(folder.path("a"), "new");
+  EXPECT_EQ(read(folder.path("a")), "new");
+  EXPECT_EQ(files_in(folder.path()), 1);
+}
+
 }  // namespace
-}  // namespace cairn::data
+}  // namespace cairn
