@@ -1,11 +1,7 @@
 #include "apps/console.h"
 
-#include <cerrno>
 #include <cstdio>
 #include <ctime>
-#include <system_error>
-
-#include "kernels/error.h"
 
 namespace cairn::app {
 namespace {
@@ -34,18 +30,15 @@ void Console::result(std::string_view line) {
   put(stdout, line);
 }
 
-void Console::log_to(const std::string& path) {
-  log_.reset(std::fopen(path.c_str(), "a"));
-  if (!log_) throw Error("cannot write " + path + ": " + std::generic_category().message(errno));
-}
+void Console::log_to(const std::string& path) { log_ = LineFile(path); }
 
 void Console::log(std::string_view line) {
-  if (!log_) return;
+  if (!log_.is_open()) return;
   const std::time_t now = std::time(nullptr);
   std::tm parts{};
   char stamp[32];
   std::strftime(stamp, sizeof stamp, "%Y-%m-%d %H:%M:%S ", localtime_r(&now, &parts));
-  put(log_.get(), stamp + std::string(line));
+  static_cast<void>(log_.append(stamp + std::string(line)));  // where it has no room, the rest says so
 }
 
 std::string one_line(std::string_view text) {

@@ -1,7 +1,8 @@
 #pragma once
-#include <memory>
 #include <string>
 #include <string_view>
+
+#include "apps/line_file.h"
 
 namespace cairn::app {
 
@@ -22,12 +23,9 @@ class Console {
 
  private:
   void log(std::string_view line);
-  struct Close {
-    void operator()(std::FILE* f) const { std::fclose(f); }
-  };
   bool quiet_;
   bool machine_;
-  std::unique_ptr<std::FILE, Close> log_;
+  LineFile log_;
 };
 
 /// The text on one line: control characters and line breaks become spaces.

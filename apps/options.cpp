@@ -1,6 +1,7 @@
 #include "apps/options.h"
 
 #include <algorithm>
+#include <charconv>
 #include <sstream>
 #include <thread>
 
@@ -167,6 +168,8 @@ void TrainOptions::resolve() {
   require(image_size >= 1 && image_size <= 4096, "image-size", whole(image_size), "1 to 4096");
   require(max_pixels >= 1, "max-pixels", whole(max_pixels), "1 or more");
   require(checkpoint_every_steps >= 0, "checkpoint-every-steps", whole(checkpoint_every_steps), "0 or more");
+  require(keep >= 0 && keep <= 1'000'000, "keep", whole(keep), "0 or more");
+  static_cast<void>(parse_time_limit(time_limit));
   require(log_every_steps >= 0, "log-every-steps", whole(log_every_steps), "0 or more");
   if (dropout) require(*dropout >= 0 && *dropout < 1, "dropout", *dropout, "0 <= p < 1");
   if (val_fraction)
@@ -180,6 +183,17 @@ void TrainOptions::resolve() {
     throw InputError("--loss focal goes without --label-smoothing: leave one of them out");
   if (loss == "focal" && augment == "standard")
     throw InputError("--loss focal goes without mixed images: use --augment light");
+}
+
+double parse_time_limit(const std::string& text) {
+  if (text.empty() || text == "0") return 0;
+  double value = 0;
+  const char* end = text.data() + text.size() - 1;
+  const auto parsed = std::from_chars(text.data(), end, value);
+  const double unit = *end == 's' ? 1 : *end == 'm' ? 60 : *end == 'h' ? 3600 : 0;
+  if (parsed.ec != std::errc() || parsed.ptr != end || unit == 0 || !(value > 0 && value < 1e9))
+    throw InputError("--time-limit is '" + text + "', expected a number and s, m or h: 90s, 55m, 2h");
+  return value * unit;
 }
 
 void add_train_options(CLI::App& command, TrainOptions& options) {

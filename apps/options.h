@@ -79,6 +79,8 @@ struct TrainOptions {
   std::uint64_t seed = 0;
   bool no_shuffle = false;
   std::int64_t checkpoint_every_steps = 0;
+  std::int64_t keep = 1;
+  std::string time_limit;
   std::int64_t log_every_steps = 0;
 
   /// Fills in what depends on the model and the protocol and checks every value. Throws InputError naming
@@ -148,8 +150,13 @@ void visit_train_options(Options& o, Visitor&& v) {
   v("seed", o.seed, "of the split, the first weights, the order and the augmentation", Choices{});
   v("no-shuffle", o.no_shuffle, "the part's files in sorted path order, in consecutive batches", Choices{});
   v("checkpoint-every-steps", o.checkpoint_every_steps, "beside every epoch's; 0: never", Choices{});
+  v("keep", o.keep, "older states beside the last, to go on from if that is damaged", Choices{});
+  v("time-limit", o.time_limit,
+    "so long after the start (90s, 55m, 2h) finish the step, save and stop; 0: never", Choices{});
   v("log-every-steps", o.log_every_steps, "a line in metrics.jsonl; 0: epochs only", Choices{});
 }
+/// Seconds of "90s", "55m" or "2h"; 0 for no text and "0". Throws InputError.
+double parse_time_limit(const std::string& text);
 /// Adds every option of the table.
 void add_train_options(CLI::App& command, TrainOptions& options);
 nlohmann::json to_json(const TrainOptions& options);

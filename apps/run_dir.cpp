@@ -1,12 +1,10 @@
 #include "apps/run_dir.h"
 
-#include <cerrno>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <memory>
 #include <system_error>
 
+#include "apps/run_state.h"
 #include "data/atomic_file.h"
 #include "kernels/error.h"
 
@@ -26,7 +24,12 @@ RunDir RunDir::create(const std::string& path) {
   std::error_code error;
   fs::create_directories(fs::path(path) / "checkpoints", error);
   if (error) throw Error("cannot make the run directory " + path + ": " + error.message());
-  return RunDir(path);
+  RunDir run(path);
+  run.lock_ = std::make_shared<RunLock>(path);
+  // Another process may have found the folder free at the same moment, and be done already.
+  if (fs::exists(run.config(), error))
+    throw InputError("--out " + path + " has just been used by another run");
+  return run;
 }
 
 RunDir RunDir::open(const std::string& path) {
@@ -34,6 +37,13 @@ RunDir RunDir::open(const std::string& path) {
   std::error_code error;
   if (!fs::exists(run.config(), error))
     throw InputError(path + " is no run directory: it has no config.json");
+  return run;
+}
+
+RunDir RunDir::open_to_resume(const std::string& path) {
+  RunDir run = open(path);
+  run.lock_ = std::make_shared<RunLock>(path);
+  remove_unfinished_files(run);
   return run;
 }
 
@@ -73,14 +83,6 @@ ModelCard RunDir::card() const {
   if (card.model.empty() || card.classes.empty())
     throw InputError(RunDir::config() + " is damaged: its 'card' names no model or no classes");
   return card;
-}
-
-void RunDir::append_metrics(const nlohmann::json& line) const {
-  const std::string text = line.dump() + "\n";
-  std::FILE* file = std::fopen(metrics().c_str(), "a");
-  bool ok = file && std::fwrite(text.data(), 1, text.size(), file) == text.size();
-  if (file) ok = std::fclose(file) == 0 && ok;
-  if (!ok) throw Error("cannot write " + metrics() + ": " + std::generic_category().message(errno));
 }
 
 void RunDir::cut_metrics(std::int64_t steps) const {

@@ -1,22 +1,27 @@
 #pragma once
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "apps/model_card.h"
 #include "apps/options.h"
+#include "apps/run_lock.h"
 
 namespace cairn::app {
 
 /// The folder of a run and the names in it. Files are replaced in one step; metrics.jsonl and train.log grow
-/// line by line.
+/// line by line. Copies share the lock.
 class RunDir {
  public:
   /// Throws InputError if it is there and not empty.
   static void require_free(const std::string& path);
-  /// Makes it. Throws InputError if it is there and not empty, Error if it cannot be made.
+  /// Makes it and locks it. Throws InputError if it is there and not empty, Error if it cannot be made.
   static RunDir create(const std::string& path);
-  /// Throws InputError if there is no run.
+  /// To read from. Throws InputError if there is no run.
   static RunDir open(const std::string& path);
+  /// To go on with: locks it, and removes what a killed process left half-written. Throws InputError if there
+  /// is no run, or if another process trains it.
+  static RunDir open_to_resume(const std::string& path);
 
   const std::string& path() const { return path_; }
   std::string config() const { return path_ + "/config.json"; }
@@ -27,6 +32,7 @@ class RunDir {
   std::string report() const { return path_ + "/report.html"; }
   std::string last_weights() const { return path_ + "/checkpoints/last.safetensors"; }
   std::string best_weights() const { return path_ + "/checkpoints/best.safetensors"; }
+  std::string checkpoints() const { return path_ + "/checkpoints"; }
   std::string state() const { return path_ + "/checkpoints/last.state"; }
 
   /// config.json: {"options": {...}, "card": {...}, "version", "threads", ...}.
@@ -34,15 +40,14 @@ class RunDir {
   TrainOptions options() const;
   ModelCard card() const;
 
-  /// Appends a line to metrics.jsonl. Throws Error where there is no room.
-  void append_metrics(const nlohmann::json& line) const;
-  /// Takes out what came after `steps`, for going on from there.
+  /// Takes what came after `steps` out of metrics.jsonl, for going on from there.
   void cut_metrics(std::int64_t steps) const;
 
  private:
   explicit RunDir(std::string path) : path_(std::move(path)) {}
   nlohmann::json read_config() const;
   std::string path_;
+  std::shared_ptr<RunLock> lock_;  // of those that train
 };
 
 }  // namespace cairn::app

@@ -1,17 +1,14 @@
 #include "apps/trainer.h"
 
-#include <sys/resource.h>
-#include <unistd.h>
-
 #include <chrono>
 #include <cmath>
-#include <ctime>
-#include <fstream>
-#include <sstream>
 
 #include "apps/deferred_scalar.h"
+#include "apps/line_file.h"
+#include "apps/process_clock.h"
 #include "apps/progress.h"
 #include "apps/report/tfevents.h"
+#include "apps/state_writer.h"
 #include "apps/train_step.h"
 #include "data/sampler.h"
 #include "engine/autograd.h"
@@ -28,28 +25,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-// From the kernel's start time of this process, which a clock of our own would miss the loading of libraries.
-double seconds_since_process_start() {
-  std::ifstream stat("/proc/self/stat");
-  std::string line;
-  std::getline(stat, line);
-  const auto behind_name = line.rfind(')');  // the name may hold anything
-  if (behind_name == std::string::npos) return 0;
-  std::istringstream fields(line.substr(behind_name + 2));
-  std::string skipped;
-  for (int field = 3; field < 22; ++field) fields >> skipped;
-  double ticks = 0;
-  fields >> ticks;
-  timespec now{};
-  clock_gettime(CLOCK_BOOTTIME, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec) -
-         ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
-}
-
-double wall_seconds() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
 std::string fixed(double value, int digits) {
@@ -72,10 +47,12 @@ class Trainer {
   void train_step(const data::Batch& batch);
   void take_loss(std::optional<float> loss);
   void finish_epoch(std::int64_t epoch);
+  void log_metrics(const nlohmann::json& line);
   void write_events(const nlohmann::json& line);
+  void save_weights(bool best, std::int64_t epoch);
   Scores scores_of(const Predictions& predictions) const;
   void save_state(std::int64_t epoch, std::int64_t batch);
-  bool stop_asked() const { return setup_.stop_signal && setup_.stop_signal->load() != 0; }
+  Stop stop_asked() const;
   bool steps_used_up() const { return o_.max_steps > 0 && optimizer_->steps() >= o_.max_steps; }
 
   const TrainSetup& setup_;
@@ -92,7 +69,10 @@ class Trainer {
   Tensor step_counter_;  // [1] int64 on the device, read by dropout
   std::unique_ptr<TrainStep> step_;
   DeferredScalar deferred_loss_;
-  report::EventWriter events_;  // for TensorBoard
+  std::unique_ptr<report::EventWriter> events_;  // for TensorBoard; null once it has no room
+  LineFile metrics_;
+  bool metrics_wait_ = false;  // for room on the disk
+  std::unique_ptr<StateWriter> states_;
 
   // Place in the run; what save_state() writes.
   double loss_sum_ = 0;  // over the images of this epoch whose loss has been read
@@ -123,7 +103,7 @@ Trainer::Trainer(const TrainSetup& setup)
             .normalization = make_normalization(o_.mean, o_.std)},
       precision_(choose_precision(o_.precision, setup.device)),
       deferred_loss_(setup.device),
-      events_(setup.run.path(), wall_seconds()) {
+      events_(std::make_unique<report::EventWriter>(setup.run.path(), wall_seconds())) {
   const auto items = data::part_items(setup.dataset, setup.manifest, data::Part::train);
   if (data::parse_augment(o_.augment) == data::Augment::none)
     resident_ = ResidentImages::make(setup.device, items, o_.image_size);
@@ -135,6 +115,9 @@ Trainer::Trainer(const TrainSetup& setup)
   build_model();
   build_optimizer();
   if (!setup.progress.is_null()) restore();
+  metrics_ = LineFile(setup.run.metrics());
+  states_ =
+      std::make_unique<StateWriter>(setup.run, o_.keep, setup.resumed_state, *model_, *optimizer_, console_);
 }
 
 std::unique_ptr<data::Loader> Trainer::make_loader(data::Part part, bool training) const {
@@ -221,7 +204,7 @@ void Trainer::build_optimizer() {
 }
 
 void Trainer::restore() {
-  io::load_checkpoint(setup_.run.state(), *model_, *optimizer_);
+  io::load_checkpoint(setup_.resumed_state, *model_, *optimizer_);
   const nlohmann::json& p = setup_.progress;
   loss_sum_ = p.at("loss_sum").get<double>();
   loss_images_ = p.at("loss_images").get<std::int64_t>();
@@ -243,6 +226,7 @@ void Trainer::save_state(std::int64_t epoch, std::int64_t batch) {
                              {"manifest", setup_.manifest_text},
                              {"fixes", setup_.fixes_text},
                              {"threads", compute_threads()},
+                             {"device", to_string(setup_.device)},
                              {"precision", computed_in(o_.precision, setup_.device)},
                              {"epoch", epoch},
                              {"batch", batch},
@@ -256,7 +240,7 @@ void Trainer::save_state(std::int64_t epoch, std::int64_t batch) {
     progress["loss_scale"] = {
         {"scale", state.scale}, {"good_steps", state.good_steps}, {"skipped_steps", state.skipped_steps}};
   }
-  io::save_checkpoint(setup_.run.state(), *model_, *optimizer_, progress.dump());
+  states_->save(std::move(progress));
 }
 
 void Trainer::take_loss(std::optional<float> loss) {
@@ -290,7 +274,7 @@ bool Trainer::run_epoch(std::int64_t epoch, std::int64_t first_batch) {
     const Clock::time_point begin = Clock::now();
     if (!train_loader_->next(batch)) throw Error("the loader ended before the epoch: please report this");
     train_step(batch);
-    const bool stop = stop_asked();
+    const bool stop = stop_asked() != Stop::none;
     const bool last = b + 1 == batches || steps_used_up() || stop;
     const bool save = o_.checkpoint_every_steps > 0 && optimizer_->steps() % o_.checkpoint_every_steps == 0;
     if (last || save || own_steps_ == 0 || o_.log_every_steps > 0) take_loss(deferred_loss_.take());
@@ -308,14 +292,15 @@ bool Trainer::run_epoch(std::int64_t epoch, std::int64_t first_batch) {
     }
     epoch_wait_ = train_loader_->wait_seconds() - waited_before;
     if (o_.log_every_steps > 0 && optimizer_->steps() % o_.log_every_steps == 0)
-      setup_.run.append_metrics({{"kind", "step"},
-                                 {"step", optimizer_->steps()},
-                                 {"epoch", epoch + 1},
-                                 {"loss", last_loss_},
-                                 {"lr", lr_}});
+      log_metrics({{"kind", "step"},
+                   {"step", optimizer_->steps()},
+                   {"epoch", epoch + 1},
+                   {"loss", last_loss_},
+                   {"lr", lr_}});
     progress.update(b + 1, ", loss " + fixed(last_loss_, 3) + ", " +
                                fixed(static_cast<double>(epoch_images_) / epoch_seconds_, 0) +
                                " images/s, data wait " + fixed(100 * epoch_wait_ / epoch_seconds_, 0) + " %");
+    states_->report();
     if (stop) {
       save_state(epoch, b + 1);
       return false;
@@ -330,11 +315,27 @@ Scores Trainer::scores_of(const Predictions& p) const {
   return score(p.labels, p.answers(), static_cast<int>(p.classes));
 }
 
+Stop Trainer::stop_asked() const {
+  if (setup_.stop_signal && setup_.stop_signal->load() != 0) return Stop::signal;
+  if (setup_.time_limit_s > 0 && seconds_since_process_start() >= setup_.time_limit_s)
+    return Stop::time_limit;
+  return Stop::none;
+}
+
+// Lines that find no room wait for it; training goes on.
+void Trainer::log_metrics(const nlohmann::json& line) {
+  const std::string failure = metrics_.append(line.dump());
+  if (!failure.empty() && !metrics_wait_)
+    console_.warn(failure + "; training goes on, and its lines wait for room");
+  metrics_wait_ = !failure.empty();
+}
+
 // The line of metrics.jsonl as TensorBoard's scalars.
-void Trainer::write_events(const nlohmann::json& line) {
+void Trainer::write_events(const nlohmann::json& line) try {
+  if (!events_) return;
   const double now = wall_seconds();
   const auto scalar = [&](const std::string& tag, const nlohmann::json& value) {
-    events_.scalar(tag, optimizer_->steps(), now, value.get<float>());
+    events_->scalar(tag, optimizer_->steps(), now, value.get<float>());
   };
   scalar("loss/train", line.at("train_loss"));
   for (const char* name : {"lr", "images_per_s", "data_wait"})
@@ -343,6 +344,29 @@ void Trainer::write_events(const nlohmann::json& line) {
   scalar("loss/val", line.at("val").at("loss"));
   for (const char* name : {"accuracy", "balanced_accuracy", "macro_f1"})
     scalar(std::string("val/") + name, line.at("val").at(name));
+} catch (const Error& error) {
+  console_.warn(std::string(error.what()) + "; training goes on without TensorBoard's file");
+  events_.reset();
+}
+
+// What a run is for: without room for it there is no going on, but back from the state that stays.
+void Trainer::save_weights(bool best, std::int64_t epoch) {
+  io::Metadata metadata = card_metadata(card_);
+  metadata["epoch"] = std::to_string(epoch + 1);
+  const auto write = [&] {
+    io::save_weights(*model_, setup_.run.last_weights(), metadata);
+    if (best) io::save_weights(*model_, setup_.run.best_weights(), metadata);
+  };
+  try {
+    return write();
+  } catch (const Error&) {
+    states_->wait();  // a state that does not fit takes room while it is being written
+  }
+  try {
+    write();
+  } catch (const Error& error) {
+    throw Error(error.what() + states_->advice());
+  }
 }
 
 void Trainer::finish_epoch(std::int64_t epoch) {
@@ -397,11 +421,8 @@ void Trainer::finish_epoch(std::int64_t epoch) {
   loss_sum_ = 0;
   loss_images_ = 0;
 
-  io::Metadata metadata = card_metadata(card_);
-  metadata["epoch"] = std::to_string(epoch + 1);
-  io::save_weights(*model_, setup_.run.last_weights(), metadata);
-  if (best) io::save_weights(*model_, setup_.run.best_weights(), metadata);
-  setup_.run.append_metrics(line);
+  save_weights(best, epoch);
+  log_metrics(line);
   write_events(line);
   save_state(epoch + 1, 0);
 }
@@ -410,19 +431,24 @@ TrainResult Trainer::run() {
   std::int64_t epoch = 0, batch = 0;
   if (!setup_.progress.is_null()) {
     epoch = setup_.progress.at("epoch").get<std::int64_t>();
-    batch = setup_.progress.at("batch").get<std::int64_t>();
+    // Fewer than there were, if changes were accepted.
+    batch = std::min(setup_.progress.at("batch").get<std::int64_t>(), train_loader_->batches_per_epoch());
   }
   const auto stale = [&] { return o_.patience > 0 && epoch - best_epoch_ >= o_.patience && val_loader_; };
   if (epoch < *o_.epochs) train_loader_->start_epoch(epoch, batch);
   for (; epoch < *o_.epochs && !steps_used_up() && !(epoch > 0 && batch == 0 && stale());
        ++epoch, batch = 0) {
-    if (!run_epoch(epoch, batch)) {
-      result_.stopped = true;
+    const bool whole = run_epoch(epoch, batch);
+    if (whole) finish_epoch(epoch);
+    // A stop that comes while the last epoch is validated changes nothing.
+    const Stop stop = stop_asked();
+    if (!whole || (stop != Stop::none && epoch + 1 < *o_.epochs && !steps_used_up())) {
+      result_.stopped = stop;
       break;
     }
-    finish_epoch(epoch);
   }
-  if (!result_.stopped && epoch < *o_.epochs && !steps_used_up())
+  states_->finish();
+  if (result_.stopped == Stop::none && epoch < *o_.epochs && !steps_used_up())
     console_.say("stopped early: no better epoch than " + std::to_string(best_epoch_) + " in the last " +
                  std::to_string(o_.patience));
   result_.epochs = static_cast<std::int64_t>(epochs_.size());
@@ -431,7 +457,7 @@ TrainResult Trainer::run() {
   if (!epochs_.empty()) result_.train_loss = epochs_.back().at("train_loss").get<double>();
   result_.data_wait = train_seconds_ > 0 ? wait_seconds_ / train_seconds_ : 0;
   if (own_steps_ >= 4) result_.images_per_s = static_cast<double>(timed_images_) / timed_seconds_;
-  if (result_.stopped) return result_;
+  if (result_.stopped != Stop::none) return result_;
 
   io::load_weights(*model_, setup_.run.best_weights());
   if (val_loader_) result_.val = scores_of(predict_loader(*model_, *val_loader_, card_, setup_.device));
@@ -446,24 +472,5 @@ TrainResult Trainer::run() {
 }  // namespace
 
 TrainResult train(const TrainSetup& setup) { return Trainer(setup).run(); }
-
-nlohmann::json result_json(const TrainResult& r) {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  nlohmann::json json = {{"first_step_s", r.first_step_s},
-                         {"data_wait", r.data_wait},
-                         {"peak_rss_mb", static_cast<double>(usage.ru_maxrss) / 1024},
-                         {"epochs", r.epochs},
-                         {"steps", r.steps},
-                         {"train_loss", r.train_loss},
-                         {"best_epoch", r.best_epoch},
-                         {"images_per_s", nullptr},
-                         {"val", nullptr},
-                         {"test", nullptr}};
-  if (r.images_per_s) json["images_per_s"] = *r.images_per_s;
-  if (r.val) json["val"] = summary_json(*r.val);
-  if (r.test) json["test"] = summary_json(*r.test);
-  return json;
-}
 
 }  // namespace cairn::app

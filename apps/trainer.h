@@ -27,11 +27,17 @@ struct TrainSetup {
   std::string fixes_text;     // fixes.csv, kept in the state; may be empty
   const RunDir& run;
   Console& console;
-  /// The progress that checkpoints/last.state holds; null: begin at the beginning.
+  /// The state to go on from and the progress that it holds; empty and null: begin at the beginning.
+  std::string resumed_state;
   nlohmann::json progress;
   /// Set by a signal handler: finish the step, save, stop. May be null.
   const std::atomic<int>* stop_signal = nullptr;
+  /// So long after the process began: the same. 0: never.
+  double time_limit_s = 0;
 };
+
+/// Why a run ended before its time.
+enum class Stop : std::uint8_t { none, signal, time_limit };
 
 struct TrainResult {
   std::optional<double> images_per_s;  // of training steps after the first three
@@ -41,13 +47,14 @@ struct TrainResult {
   std::int64_t steps = 0;
   double train_loss = 0;         // mean of the last epoch
   std::int64_t best_epoch = -1;  // counted from 1
-  bool stopped = false;          // by stop_signal; val and test are then absent
+  Stop stopped = Stop::none;     // val and test are absent where it was stopped
   std::optional<Scores> val, test;
   Predictions test_predictions;
 };
 
-/// Trains, writes the run directory but for the report, reads the test part once at the end. Throws Error
-/// for a loss that is no number.
+/// Trains, writes the run directory but for the report, reads the test part once at the end. A state that
+/// cannot be written between is warned of, and training goes on. Throws Error for a loss that is no number,
+/// and where the last state or an epoch's weights cannot be written.
 TrainResult train(const TrainSetup& setup);
 
 /// `train --json`.

@@ -176,17 +176,39 @@ std::vector<int64_t> part_items(const Dataset& dataset, const Manifest& manifest
   return items;
 }
 
-void check_contents(const Dataset& dataset, const Manifest& manifest, int workers) {
-  std::unordered_map<std::string_view, const ManifestRow*> by_path;
-  for (const ManifestRow& row : manifest.rows) by_path.emplace(row.path, &row);
+std::vector<std::string> update_manifest(Manifest& manifest, const Dataset& dataset, int workers) {
+  std::unordered_map<std::string_view, int64_t> by_path;
+  for (size_t i = 0; i < dataset.items.size(); ++i)
+    by_path.emplace(dataset.items[i].path, static_cast<int64_t>(i));
+  std::vector<bool> wanted(dataset.items.size(), false);
+  for (const ManifestRow& row : manifest.rows)
+    if (const auto place = by_path.find(row.path); place != by_path.end()) wanted[place->second] = true;
+  std::vector<std::string> hashes(dataset.items.size());
   parallel_for(static_cast<int64_t>(dataset.items.size()), workers, [&](int64_t i) {
-    const auto place = by_path.find(dataset.items[i].path);
-    if (place == by_path.end()) return;
-    if (content_hash(dataset.read_bytes(dataset.items[i])) != place->second->hash) {
-      throw InputError(printable(dataset.display_path(dataset.items[i])) +
-                       " has changed since the split was made: make the split anew with cairn split");
-    }
+    if (wanted[i]) hashes[i] = content_hash(dataset.read_bytes(dataset.items[i]));
   });
+  std::vector<std::string> differences;
+  std::vector<ManifestRow> rows;
+  for (ManifestRow& row : manifest.rows) {
+    // A copy differs as its original does.
+    const auto tell = [&, name = printable(row.path)](const std::string& what) {
+      if (row.copy == 0) differences.push_back(name + " " + what);
+    };
+    const auto place = by_path.find(row.path);
+    if (place == by_path.end()) {
+      tell("is gone");
+      continue;
+    }
+    const int32_t label = dataset.items[place->second].label;
+    const std::string now = label < 0 ? "" : dataset.classes[label];
+    if (now != row.label) tell("was '" + printable(row.label) + "' and is '" + printable(now) + "'");
+    if (hashes[place->second] != row.hash) tell("has other content");
+    row.label = now;
+    row.hash = hashes[place->second];
+    rows.push_back(std::move(row));
+  }
+  manifest.rows = std::move(rows);
+  return differences;
 }
 
 }  // namespace cairn::data

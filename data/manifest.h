@@ -47,8 +47,10 @@ void check_disjoint(const Manifest& manifest);
 /// for a row whose file is not in the set or has another class there.
 std::vector<int64_t> part_items(const Dataset& dataset, const Manifest& manifest, Part part);
 
-/// Reads the files of the manifest again (workers threads, 0: one a core) and throws InputError for one whose
-/// content is no longer what was split.
-void check_contents(const Dataset& dataset, const Manifest& manifest, int workers = 0);
+/// Reads the files of the manifest again (workers threads, 0: one a core) and brings it up to date: rows of
+/// files that are gone are taken out, labels and hashes that changed are put right. Returns what differed,
+/// one line a file, in the order of the rows; empty: all is as it was split. Files that the manifest does not
+/// name are passed over.
+std::vector<std::string> update_manifest(Manifest& manifest, const Dataset& dataset, int workers = 0);
 
 }  // namespace cairn::data

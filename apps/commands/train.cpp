@@ -7,10 +7,11 @@
 #include "apps/commands/commands.h"
 #include "apps/data_options.h"
 #include "apps/report_page.h"
+#include "apps/resume_changes.h"
+#include "apps/run_state.h"
 #include "apps/trainer.h"
 #include "data/atomic_file.h"
 #include "data/decode/decode.h"
-#include "engine/io/checkpoint.h"
 #include "engine/io/safetensors.h"
 #include "kernels/error.h"
 
@@ -21,6 +22,7 @@ struct Options {
   CommonOptions common;
   TrainOptions train;
   std::string resume;
+  bool accept_changes = false;
   int folds = 0;
   int seeds = 1;
 };
@@ -31,7 +33,9 @@ static_assert(std::atomic<int>::is_always_lock_free);
 
 void ask_to_stop(int signal) {
   stop_signal.store(signal);
-  std::signal(signal, SIG_DFL);  // a second one stops at once
+  // A second one of either stops at once. What was saved stays: files are only ever replaced whole.
+  std::signal(SIGINT, SIG_DFL);
+  std::signal(SIGTERM, SIG_DFL);
 }
 
 std::string defaults_table() {
@@ -89,22 +93,22 @@ std::string read_text(const std::string& path) {
 // Trains one model on one split into one run directory.
 TrainResult run_one(const Options& options, Device device, const data::Dataset& dataset,
                     const data::Manifest& manifest, const std::string& fixes, const RunDir& run,
-                    Console& console, const nlohmann::json& progress) {
+                    Console& console, const FoundState& state = {}) {
   const TrainOptions& o = options.train;
   ModelCard card{.model = o.model,
                  .classes = dataset.classes,
                  .image_size = o.image_size,
                  .resize = o.resize,
                  .normalization = make_normalization(o.mean, o.std)};
-  if (progress.is_null()) {
+  if (state.path.empty()) {
     data::write_manifest(run.split(), manifest);
     if (!fixes.empty()) data::write_file_atomically(run.fixes(), fixes);
-    run.write_config(o, card,
-                     {{"device", to_string(device)},
-                      {"threads", compute_threads()},
-                      {"workers", options.common.workers},
-                      {"computed_in", computed_in(o.precision, device)}});
   }
+  run.write_config(o, card,
+                   {{"device", to_string(device)},
+                    {"threads", compute_threads()},
+                    {"workers", options.common.workers},
+                    {"computed_in", computed_in(o.precision, device)}});
   TrainSetup setup{.options = o,
                    .common = options.common,
                    .device = device,
@@ -114,10 +118,12 @@ TrainResult run_one(const Options& options, Device device, const data::Dataset& 
                    .fixes_text = fixes,
                    .run = run,
                    .console = console,
-                   .progress = progress,
-                   .stop_signal = &stop_signal};
+                   .resumed_state = state.path,
+                   .progress = state.progress,
+                   .stop_signal = &stop_signal,
+                   .time_limit_s = parse_time_limit(o.time_limit)};
   TrainResult result = train(setup);
-  if (result.stopped) return result;
+  if (result.stopped != Stop::none) return result;
   write_report(run, result, dataset.classes);
   if (result.test)
     console.say("test, of epoch " + std::to_string(result.best_epoch) + ":\n" +
@@ -129,8 +135,10 @@ TrainResult run_one(const Options& options, Device device, const data::Dataset& 
   return result;
 }
 
-int stopped(const RunDir& run) {
-  throw Error("stopped by a signal, and saved; go on with: cairn train --resume " + run.path());
+int stopped(const TrainResult& result, const TrainOptions& o, const RunDir& run) {
+  throw Error("stopped " +
+              (result.stopped == Stop::signal ? "by a signal" : "at --time-limit " + o.time_limit) +
+              ", and saved; go on with: cairn train --resume " + run.path());
 }
 
 data::Manifest split_for(const TrainOptions& o, const CheckedData& checked, Console& console) {
@@ -162,9 +170,8 @@ int run_folds(Options options, Device device, const CheckedData& checked, const 
       console.say("== " + name);
       const data::Manifest manifest =
           splits.empty() ? split_for(options.train, checked, console) : splits[fold].manifest;
-      const TrainResult result =
-          run_one(options, device, checked.dataset, manifest, fixes, run, console, nullptr);
-      if (result.stopped) return stopped(run);
+      const TrainResult result = run_one(options, device, checked.dataset, manifest, fixes, run, console);
+      if (result.stopped != Stop::none) return stopped(result, options.train, run);
       results.push_back(result_json(result));
       results.back()["run"] = run.path();
     }
@@ -175,7 +182,7 @@ int run_folds(Options options, Device device, const CheckedData& checked, const 
 }
 
 int finish(const Options& options, const TrainResult& result, const RunDir& run, Console& console) {
-  if (result.stopped) return stopped(run);
+  if (result.stopped != Stop::none) return stopped(result, options.train, run);
   if (options.common.json) {
     nlohmann::json json = result_json(result);
     json["run"] = run.path();
@@ -215,8 +222,8 @@ int start(Options options, Console& console) {
     const RunDir run = RunDir::create(o.out);
     console.log_to(run.log());
     say_parts(checked.dataset, manifest, console);
-    return finish(options, run_one(options, device, checked.dataset, manifest, fixes, run, console, nullptr),
-                  run, console);
+    return finish(options, run_one(options, device, checked.dataset, manifest, fixes, run, console), run,
+                  console);
   }
   const data::Dataset dataset = open_fixed_dataset(o.data, fixes, console);
   const data::Manifest manifest = data::read_manifest(o.split);
@@ -224,53 +231,57 @@ int start(Options options, Console& console) {
   const RunDir run = RunDir::create(o.out);
   console.log_to(run.log());
   say_parts(dataset, manifest, console);
-  return finish(options, run_one(options, device, dataset, manifest, fixes, run, console, nullptr), run,
-                console);
+  return finish(options, run_one(options, device, dataset, manifest, fixes, run, console), run, console);
 }
 
-int resume(Options options, Console& console) {
-  const RunDir run = RunDir::open(options.resume);
-  nlohmann::json progress;
+// "cuda" of "cuda:1": another one of the same kind is the same to a run.
+std::string device_kind(const std::string& device) { return device.substr(0, device.find(':')); }
+
+int resume(const CLI::App& command, Options options, Console& console) {
+  if (options.folds > 1 || options.seeds > 1)
+    throw InputError("--resume goes on with one run: leave out --folds and --seeds");
+  const RunDir run = RunDir::open_to_resume(options.resume);
+  console.log_to(run.log());
+  const FoundState state = find_state(run, console);
+  const nlohmann::json& progress = state.progress;
+  ResumeChanges changes;
+  std::vector<std::string> classes;
+  std::string precision, fixes;
   try {
-    progress = nlohmann::json::parse(io::read_progress(run.state()));
-    options.train = train_options_from_json(progress.at("options"));
+    options.train = changes.merge(command, options.train, progress.at("options"));
+    const int threads = progress.at("threads").get<int>();
+    if (options.common.threads == 0) options.common.threads = threads;
+    changes.setting("--threads", options.common.threads, threads);
+    classes = progress.at("classes").get<std::vector<std::string>>();
+    precision = progress.at("precision").get<std::string>();
+    fixes = progress.at("fixes").get<std::string>();
+    data::write_file_atomically(run.split(), progress.at("manifest").get<std::string>());
   } catch (const nlohmann::json::exception&) {
-    throw InputError(run.state() + " does not hold a run's state");
+    throw InputError(state.path + " does not hold a run's state");
   }
-  options.train.resolve();
-  if (options.common.threads == 0) options.common.threads = progress.at("threads").get<int>();
   const Device device = open_device(options.common, console);
-  const std::string precision = progress.at("precision").get<std::string>();
   if (precision != computed_in(options.train.precision, device))
     throw InputError("the run was computed in " + precision + ", which --precision " +
                      options.train.precision + " is not on " + to_string(device) +
                      ": resume it on the device where it began");
-  console.log_to(run.log());
-  data::write_file_atomically(run.split(), progress.at("manifest").get<std::string>());
-  const data::Manifest manifest = data::read_manifest(run.split());
+  changes.setting("--device", device_kind(to_string(device)),
+                  device_kind(progress.value("device", to_string(device))));
+  data::Manifest manifest = data::read_manifest(run.split());
   data::check_disjoint(manifest);
-  const std::string fixes = progress.value("fixes", "");
   if (!fixes.empty()) data::write_file_atomically(run.fixes(), fixes);
   const data::Dataset dataset = open_fixed_dataset(options.train.data, fixes, console);
-  if (dataset.classes != progress.at("classes").get<std::vector<std::string>>())
-    throw InputError(options.train.data + " no longer has the classes that the run began with");
-  data::check_contents(dataset, manifest, options.common.workers);
+  changes.classes(classes, dataset.classes);
+  changes.data(data::update_manifest(manifest, dataset, options.common.workers));
+  changes.settle(options.accept_changes, console);
+  if (changes.any()) {
+    data::check_disjoint(manifest);
+    data::write_manifest(run.split(), manifest);
+  }
   console.say("resuming " + run.path() + " in epoch " +
               std::to_string(progress.at("epoch").get<std::int64_t>() + 1) + ", batch " +
               std::to_string(progress.at("batch").get<std::int64_t>() + 1));
-  return finish(options, run_one(options, device, dataset, manifest, fixes, run, console, progress), run,
+  return finish(options, run_one(options, device, dataset, manifest, fixes, run, console, state), run,
                 console);
-}
-
-// What a run was begun with decides how it goes on; only how fast may be chosen anew.
-void require_only_speed(const CLI::App& command) {
-  for (const CLI::Option* option : command.get_options()) {
-    const std::string name = option->get_name();
-    const bool allowed = name == "--resume" || name == "--device" || name == "--threads" ||
-                         name == "--workers" || name == "--quiet" || name == "--json";
-    if (option->count() > 0 && !allowed)
-      throw InputError("--resume goes on with the options of the run: leave out " + name);
-  }
 }
 
 }  // namespace
@@ -280,6 +291,8 @@ Command add_train(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   add_train_options(*command, options->train);
   command->add_option("--resume", options->resume, "go on with this run, to the same bits");
+  command->add_flag("--accept-changes", options->accept_changes,
+                    "with --resume: go on though the data or options are not those that the run began with");
   command->add_option("--folds", options->folds, "cross-validation: so many runs, each image tested once")
       ->check(CLI::Range(2, 1000));
   command->add_option("--seeds", options->seeds, "so many runs (a fold), with seeds from --seed on")
@@ -291,9 +304,10 @@ Command add_train(CLI::App& app) {
             Console console(options->common.quiet, options->common.json);
             std::signal(SIGINT, ask_to_stop);
             std::signal(SIGTERM, ask_to_stop);
-            if (options->resume.empty()) return start(*options, console);
-            require_only_speed(*command);
-            return resume(*options, console);
+            std::signal(SIGXFSZ, SIG_IGN);  // a limit on files is then an error as a full disk is
+            if (!options->resume.empty()) return resume(*command, *options, console);
+            if (options->accept_changes) throw InputError("--accept-changes goes with --resume");
+            return start(*options, console);
           }};
 }
 

@@ -151,25 +151,6 @@ TEST_F(BadInput, PredictGoesOnWithoutADamagedFile) {
   expect_error(cairn("predict --quiet" + run + folder_.path("gone.png")), 2, "gone.png");
 }
 
-// A file system of our own, which the run directory is put on: root may write anywhere else.
-class Mounted {
- public:
-  Mounted(const std::string& path, const char* options, unsigned long flags = 0) : path_(path) {
-    fs::create_directories(path);
-    ok_ = mount("none", path.c_str(), "tmpfs", flags, options) == 0;
-  }
-  ~Mounted() {
-    if (ok_) umount(path_.c_str());
-  }
-  Mounted(const Mounted&) = delete;
-  Mounted& operator=(const Mounted&) = delete;
-  bool ok() const { return ok_; }
-
- private:
-  std::string path_;
-  bool ok_;
-};
-
 void expect_nothing_half_written(const std::string& folder) {
   for (const auto& entry : fs::recursive_directory_iterator(folder))
     EXPECT_THAT(entry.path().filename().string(), testing::Not(HasSubstr(".tmp"))) << "left behind";

@@ -1,10 +1,15 @@
 #include "tests/apps/program.h"
 
+#include <sys/mount.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
+#include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <sstream>
+#include <thread>
 
 #include <jpeglib.h>
 #include <zlib.h>
@@ -36,19 +41,61 @@ std::string png(unsigned width, unsigned height, const std::string& rows) {
 
 }  // namespace
 
-Outcome cairn(const std::string& arguments) {
-  const data::TempFolder folder;
-  const std::string command = std::string(CAIRN_PROGRAM) + " " + arguments + " >" + folder.path("out") +
-                              " 2>" + folder.path("err") + " </dev/null";
+Outcome cairn(const std::string& arguments) { return Running(arguments).end(); }
+
+Running::Running(const std::string& arguments) {
+  const std::string command = std::string("exec ") + CAIRN_PROGRAM + " " + arguments + " >" +
+                              folder_.path("out") + " 2>" + folder_.path("err") + " </dev/null";
   setenv("OMP_NUM_THREADS", "2", 1);
   setenv("OMP_WAIT_POLICY", "passive",
          1);  // ctest runs several programs at once: threads that spin would starve them
-  const int status = std::system(command.c_str());
-  Outcome outcome;
-  outcome.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  outcome.out = read_file(folder.path("out"));
-  outcome.err = read_file(folder.path("err"));
-  return outcome;
+  pid_ = fork();
+  if (pid_ == 0) {
+    execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
+    _exit(127);
+  }
+}
+
+Running::~Running() {
+  if (ended()) return;
+  send(SIGKILL);
+  waitpid(pid_, &status_, 0);
+}
+
+bool Running::ended() {
+  ended_ = ended_ || pid_ < 0 || waitpid(pid_, &status_, WNOHANG) == pid_;
+  return ended_;
+}
+
+void Running::send(int signal) const { kill(pid_, signal); }
+
+bool Running::wait_for(const std::function<bool()>& there) {
+  while (!there()) {
+    if (ended()) return false;
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+  return true;
+}
+
+Outcome Running::end() {
+  if (!ended_) waitpid(pid_, &status_, 0);
+  ended_ = true;
+  return {.status = WIFEXITED(status_) ? WEXITSTATUS(status_) : 128 + WTERMSIG(status_),
+          .out = read_file(folder_.path("out")),
+          .err = read_file(folder_.path("err"))};
+}
+
+Mounted::Mounted(const std::string& path, const std::string& options, unsigned long flags) : path_(path) {
+  std::filesystem::create_directories(path);
+  ok_ = mount("none", path.c_str(), "tmpfs", flags, options.c_str()) == 0;
+}
+
+Mounted::~Mounted() {
+  if (ok_) umount(path_.c_str());
+}
+
+bool Mounted::change(const std::string& options, unsigned long flags) const {
+  return mount("none", path_.c_str(), "tmpfs", MS_REMOUNT | flags, options.c_str()) == 0;
 }
 
 std::vector<std::string> lines_of(const std::string& text) {

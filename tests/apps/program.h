@@ -1,4 +1,7 @@
 #pragma once
+#include <sys/types.h>
+
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -14,6 +17,46 @@ struct Outcome {
 /// Runs `cairn ARGUMENTS`; quotes are the caller's. Two compute threads, so that figures do not depend on the
 /// machine.
 Outcome cairn(const std::string& arguments);
+
+/// The program, running beside the test.
+class Running {
+ public:
+  explicit Running(const std::string& arguments);
+  /// Ends it with SIGKILL if it still runs.
+  ~Running();
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+
+  pid_t pid() const { return pid_; }
+  bool ended();
+  void send(int signal) const;
+  /// Waits for `there` and answers true, or false where the program ended first.
+  bool wait_for(const std::function<bool()>& there);
+  /// Waits for its end.
+  Outcome end();
+
+ private:
+  data::TempFolder folder_;
+  pid_t pid_ = -1;
+  int status_ = 0;
+  bool ended_ = false;
+};
+
+/// A file system of our own: root may write anywhere else. ok() is false where mounting is not allowed.
+class Mounted {
+ public:
+  Mounted(const std::string& path, const std::string& options, unsigned long flags = 0);
+  ~Mounted();
+  Mounted(const Mounted&) = delete;
+  Mounted& operator=(const Mounted&) = delete;
+  bool ok() const { return ok_; }
+  /// Other options for the same file system.
+  bool change(const std::string& options, unsigned long flags = 0) const;
+
+ private:
+  std::string path_;
+  bool ok_;
+};
 
 /// The lines of a text, without their ends.
 std::vector<std::string> lines_of(const std::string& text);

@@ -2,14 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <thread>
 
 #include "tests/apps/program.h"
 
@@ -184,41 +180,17 @@ TEST_F(Run, FoldsAreSummedUp) {
   EXPECT_EQ(j["runs"][0]["n"].get<int>() + j["runs"][2]["n"].get<int>(), 42);  // each image is tested once
 }
 
-// Starts the program, ends it with `signal` once metrics.jsonl has `steps` lines, and returns its exit
-// status.
-int interrupt_after(const std::string& arguments, const std::string& metrics, std::size_t steps, int signal) {
-  const pid_t child = fork();
-  if (child == 0) {
-    const std::string command = "exec " CAIRN_PROGRAM " " + arguments + " >/dev/null 2>&1";
-    execl("/bin/sh", "sh", "-c", command.c_str(), nullptr);
-    _exit(127);
-  }
-  int status = 0;
-  for (int tries = 0; tries < 6000; ++tries) {
-    if (lines_of(read_file(metrics)).size() >= steps) break;
-    if (waitpid(child, &status, WNOHANG) == child) return status;
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  kill(child, signal);
-  waitpid(child, &status, 0);
-  return status;
-}
-
 class Resume : public Run, public testing::WithParamInterface<int> {};
 
 TEST_P(Resume, EndsWithTheBitsOfARunNeverInterrupted) {
   const std::string more =
       " --epochs 6 --patience 0 --log-every-steps 1 --checkpoint-every-steps 5 --workers 2";
   train("whole", more);
-  const std::string options =
-      "train --data " + folder_.path("data") + " --out " + folder_.path("cut") + kShort;
-  const int status = interrupt_after(options + more, folder_.path("cut/metrics.jsonl"), 18, GetParam());
-  if (GetParam() == SIGTERM) {
-    ASSERT_TRUE(WIFEXITED(status));
-    EXPECT_EQ(WEXITSTATUS(status), 1);
-  } else {
-    ASSERT_TRUE(WIFSIGNALED(status));
-  }
+  Running run("train --data " + folder_.path("data") + " --out " + folder_.path("cut") + kShort + more);
+  ASSERT_TRUE(
+      run.wait_for([&] { return lines_of(read_file(folder_.path("cut/metrics.jsonl"))).size() >= 18; }));
+  run.send(GetParam());
+  EXPECT_EQ(run.end().status, GetParam() == SIGTERM ? 1 : 128 + SIGKILL);
   const Outcome o = cairn("train --quiet --workers 3 --resume " + folder_.path("cut"));
   ASSERT_EQ(o.status, 0) << o.err;
   EXPECT_EQ(weights("cut"), weights("whole"));
