@@ -56,13 +56,15 @@ Normalization make_normalization(const std::vector<double>& mean, const std::vec
 
 io::Metadata card_metadata(const ModelCard& card) {
   const auto three = [](const float(&v)[3]) { return nlohmann::json(v).dump(); };
-  return {{"format", "pt"},
-          {"model", card.model},
-          {"classes", nlohmann::json(card.classes).dump()},
-          {"image_size", std::to_string(card.image_size)},
-          {"resize", card.resize},
-          {"mean", three(card.normalization.mean)},
-          {"std", three(card.normalization.std)}};
+  io::Metadata metadata = {{"format", "pt"},
+                           {"model", card.model},
+                           {"classes", nlohmann::json(card.classes).dump()},
+                           {"image_size", std::to_string(card.image_size)},
+                           {"resize", card.resize},
+                           {"mean", three(card.normalization.mean)},
+                           {"std", three(card.normalization.std)}};
+  if (card.temperature != 1) metadata["temperature"] = nlohmann::json(card.temperature).dump();
+  return metadata;
 }
 
 void read_card(const io::Metadata& metadata, const std::string& path, ModelCard& card) {
@@ -94,6 +96,10 @@ void read_card(const io::Metadata& metadata, const std::string& path, ModelCard&
     three(text, card.normalization.std);
     for (const float s : card.normalization.std)
       if (!(s > 0)) throw Error("not more than 0");
+  });
+  field("temperature", [&](const std::string& text) {
+    card.temperature = nlohmann::json::parse(text).get<double>();
+    if (!(card.temperature > 0 && card.temperature < 1e6)) throw Error("not more than 0");
   });
 }
 
@@ -129,6 +135,9 @@ FoundModel find_model(const ModelSource& source) {
     load_plugins(run.options().plugin);
     found.weights = run.best_weights();
     found.card = run.card();
+    const io::Metadata metadata = io::open_safetensors(found.weights).metadata;
+    if (const auto t = metadata.find("temperature"); t != metadata.end())
+      read_card({*t}, found.weights, found.card);
     return found;
   }
   found.weights = source.weights;

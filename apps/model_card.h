@@ -21,6 +21,9 @@ struct ModelCard {
   std::int64_t image_size = 224;
   std::string resize = "stretch";
   Normalization normalization;
+  /// By which logits are divided before softmax, so that confidences can be trusted: fitted on the validation
+  /// part once the run is done, kept in best.safetensors' metadata alone.
+  double temperature = 1;
 };
 
 /// As text to text, for a safetensors file's __metadata__, and back. Where the file says nothing of a field

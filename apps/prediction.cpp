@@ -80,11 +80,12 @@ bool Predictions::all_zero() const {
   return std::all_of(logits.begin(), logits.end(), [](float v) { return v == 0; });
 }
 
-std::vector<double> softmax_of(std::span<const float> logits) {
+std::vector<double> softmax_of(std::span<const float> logits, double temperature) {
   const double largest = *std::max_element(logits.begin(), logits.end());
   std::vector<double> p;
   double sum = 0;
-  for (const float v : logits) sum += p.emplace_back(std::exp(static_cast<double>(v) - largest));
+  for (const float v : logits)
+    sum += p.emplace_back(std::exp((static_cast<double>(v) - largest) / temperature));
   for (double& v : p) v /= sum;
   return p;
 }
@@ -99,10 +100,13 @@ std::vector<std::int32_t> top_classes(std::span<const float> logits, std::size_t
 }
 
 Tensor forward_images(nn::Module& model, const std::uint8_t* images, std::int64_t n, std::int64_t size,
-                      DType dtype, const Normalization& normalization, Device device) {
+                      DType dtype, const Normalization& normalization, Device device, bool mirrored) {
   const std::span<const std::uint8_t> pixels(images, static_cast<std::size_t>(n * size * size * 3));
+  Tensor flip;
+  if (mirrored)
+    flip = from_values<std::uint8_t>({n}, std::vector<std::uint8_t>(static_cast<std::size_t>(n), 1), device);
   return model(
-      preprocess(from_values<std::uint8_t>({n, size, size, 3}, pixels, device), dtype, normalization));
+      preprocess(from_values<std::uint8_t>({n, size, size, 3}, pixels, device), dtype, normalization, flip));
 }
 
 Predictions predict_loader(nn::Module& model, data::Loader& loader, const ModelCard& card, Device device) {
@@ -141,8 +145,13 @@ TolerantPredictions predict_items(nn::Module& model, const data::Dataset& datase
     if (begin + kPredictBatch < items.size()) next = decode_from(begin + kPredictBatch);
     result.left_out.insert(result.left_out.end(), batch.left_out.begin(), batch.left_out.end());
     if (!batch.items.empty()) {
-      append(p, forward_images(model, batch.pixels.data(), static_cast<std::int64_t>(batch.items.size()),
-                               card.image_size, DType::f32, card.normalization, device));
+      const auto forward = [&](bool mirrored) {
+        return forward_images(model, batch.pixels.data(), static_cast<std::int64_t>(batch.items.size()),
+                              card.image_size, DType::f32, card.normalization, device, mirrored);
+      };
+      Tensor logits = forward(false);
+      if (options.mirrored_too) logits = affine(add(logits, forward(true)), 0.5f);
+      append(p, logits);
       for (const std::int64_t item : batch.items) {
         p.items.push_back(item);
         p.labels.push_back(dataset.items[item].label);

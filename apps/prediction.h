@@ -38,13 +38,15 @@ struct Predictions {
   bool all_zero() const;
 };
 
-std::vector<double> softmax_of(std::span<const float> logits);
+/// Of logits / temperature.
+std::vector<double> softmax_of(std::span<const float> logits, double temperature = 1);
 /// Class indices by falling logit, the smaller index first at a tie; at most k.
 std::vector<std::int32_t> top_classes(std::span<const float> logits, std::size_t k);
 
-/// images [n,S,S,3] uint8 on the host -> logits [n,classes] fp32 on the device.
+/// images [n,S,S,3] uint8 on the host -> logits [n,classes] fp32 on the device; of their mirror images if
+/// asked.
 Tensor forward_images(nn::Module& model, const std::uint8_t* images, std::int64_t n, std::int64_t size,
-                      DType dtype, const Normalization& normalization, Device device);
+                      DType dtype, const Normalization& normalization, Device device, bool mirrored = false);
 
 /// One epoch of the loader through the model in evaluation mode, fp32. Leaves the model in that mode.
 Predictions predict_loader(nn::Module& model, data::Loader& loader, const ModelCard& card, Device device);
@@ -52,6 +54,7 @@ Predictions predict_loader(nn::Module& model, data::Loader& loader, const ModelC
 struct PredictOptions {
   data::DecodeOptions decode;
   int workers = 0;
+  bool mirrored_too = false;                        // the mean logits of each image and its mirror image
   std::function<void(std::int64_t done)> progress;  // may be empty
 };
 struct TolerantPredictions {

@@ -1,14 +1,32 @@
 #pragma once
 #include <string>
-#include <vector>
 
+#include "apps/console.h"
+#include "apps/prediction.h"
+#include "apps/report/report_data.h"
 #include "apps/run_dir.h"
-#include "apps/trainer.h"
 
 namespace cairn::app {
 
-/// Writes report.html: one file that opens offline, with the curves of metrics.jsonl, the test figures with
-/// their intervals, the per-class table, the confusion matrix and every option.
-void write_report(const RunDir& run, const TrainResult& result, const std::vector<std::string>& classes);
+/// One self-contained HTML file that opens offline: data, styles, scripts and Chart.js are in it.
+std::string report_page(const report::ReportContent& content);
+
+/// A finished run and its data, with the run's class numbers.
+struct FinishedRun {
+  const RunDir& run;
+  const data::Dataset& dataset;
+  const data::Manifest& manifest;
+  Device device;
+  int workers = 0;
+  const Predictions* test = nullptr;  // of `best` on the test part, where they are known already
+  bool calibrate = true;              // fit the temperature; else the weights keep what they have
+};
+
+/// From `best` of the run and its validation and test part: may fit the temperature and keep it in
+/// best.safetensors, writes report.html, label_errors.csv and what TensorBoard shows beside the scalars.
+void write_report(const FinishedRun& finished, Console& console);
+
+/// Writes label_errors.csv.
+void write_suspects(const std::string& path, const Predictions& held_out, const data::Dataset& dataset);
 
 }  // namespace cairn::app

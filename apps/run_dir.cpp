@@ -85,6 +85,23 @@ ModelCard RunDir::card() const {
   return card;
 }
 
+nlohmann::json RunDir::environment() const {
+  nlohmann::json config = read_config();
+  config.erase("options");
+  config.erase("card");
+  return config;
+}
+
+std::vector<nlohmann::json> RunDir::epochs() const {
+  std::vector<nlohmann::json> entries;
+  std::ifstream file(metrics());
+  for (std::string line; std::getline(file, line);) {
+    nlohmann::json entry = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (entry.is_object() && entry.value("kind", "") == "epoch") entries.push_back(std::move(entry));
+  }
+  return entries;
+}
+
 void RunDir::cut_metrics(std::int64_t steps) const {
   std::ifstream file(metrics());
   std::string kept;

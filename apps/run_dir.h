@@ -29,6 +29,7 @@ class RunDir {
   std::string fixes() const { return path_ + "/fixes.csv"; }
   std::string metrics() const { return path_ + "/metrics.jsonl"; }
   std::string log() const { return path_ + "/train.log"; }
+  std::string label_errors() const { return path_ + "/label_errors.csv"; }
   std::string report() const { return path_ + "/report.html"; }
   std::string last_weights() const { return path_ + "/checkpoints/last.safetensors"; }
   std::string best_weights() const { return path_ + "/checkpoints/best.safetensors"; }
@@ -39,7 +40,11 @@ class RunDir {
   void write_config(const TrainOptions& options, const ModelCard& card, const nlohmann::json& extra) const;
   TrainOptions options() const;
   ModelCard card() const;
+  /// The rest of config.json: version, device, threads, ...
+  nlohmann::json environment() const;
 
+  /// The `epoch` objects of metrics.jsonl; lines that are none, or damaged, are passed over.
+  std::vector<nlohmann::json> epochs() const;
   /// Takes what came after `steps` out of metrics.jsonl, for going on from there.
   void cut_metrics(std::int64_t steps) const;
 

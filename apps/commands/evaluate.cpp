@@ -2,120 +2,23 @@
 #include <cmath>
 #include <filesystem>
 #include <map>
-#include <numeric>
 
 #include "apps/commands/commands.h"
-#include "apps/data_options.h"
-#include "apps/metrics.h"
-#include "apps/options.h"
-#include "apps/prediction.h"
-#include "apps/progress.h"
+#include "apps/evaluation.h"
+#include "apps/report_page.h"
 #include "apps/run_dir.h"
+#include "data/atomic_file.h"
 #include "data/manifest.h"
 #include "kernels/error.h"
 
 namespace cairn::app {
 namespace {
 
-struct Options {
-  CommonOptions common;
-  ModelSource source;
-  std::string data;
-  std::string part;
-  std::string decode = "exact";
-  std::int64_t max_pixels = 128'000'000;
+struct Options : EvaluateOptions {
+  std::string compare;
+  std::string report;
+  std::string predictions;
 };
-
-struct Evaluation {
-  Scores scores;
-  ScoreIntervals intervals;
-  std::vector<std::string> classes;
-  std::string data, part;
-  std::int64_t left_out = 0;
-};
-
-// The data set's class numbers become the model's.
-void rename_classes(data::Dataset& dataset, const std::vector<std::string>& classes) {
-  std::vector<std::int32_t> number(dataset.classes.size());
-  for (std::size_t c = 0; c < number.size(); ++c) {
-    const auto found = std::find(classes.begin(), classes.end(), dataset.classes[c]);
-    if (found == classes.end())
-      throw InputError("class '" + dataset.classes[c] + "' of " + dataset.root +
-                       " is not one that the model knows");
-    number[c] = static_cast<std::int32_t>(found - classes.begin());
-  }
-  for (data::Item& item : dataset.items) item.label = number[item.label];
-  dataset.classes = classes;
-}
-
-std::vector<std::int64_t> items_to_evaluate(const Options& o, const data::Dataset& dataset,
-                                            const std::string& part) {
-  std::vector<std::int64_t> items;
-  if (part == "all") {
-    items.resize(dataset.items.size());
-    std::iota(items.begin(), items.end(), 0);
-    return items;
-  }
-  const data::Part wanted = data::parse_part(part);
-  if (!o.source.run.empty()) {
-    const data::Manifest manifest = data::read_manifest(RunDir::open(o.source.run).split());
-    data::check_disjoint(manifest);
-    return data::part_items(dataset, manifest, wanted);
-  }
-  for (std::size_t i = 0; i < dataset.items.size(); ++i)
-    if (dataset.items[i].part == part) items.push_back(static_cast<std::int64_t>(i));
-  return items;
-}
-
-Evaluation evaluate(const Options& o, Device device, Console& console) {
-  const FoundModel found = find_model(o.source);
-  if (!found.note.empty()) console.say(found.note);
-  Evaluation e;
-  e.data = o.data;
-  e.part = o.part;
-  // A run's own data is judged by its test part; other data, of which the run has seen nothing, as a whole.
-  if (e.part.empty()) e.part = o.data.empty() ? "test" : "all";
-  if (e.data.empty()) {
-    if (o.source.run.empty()) throw InputError("--data is missing: which images to evaluate on");
-    e.data = RunDir::open(o.source.run).options().data;
-  }
-  // The run's own data is seen as the run saw it.
-  const std::string fixes =
-      o.data.empty() ? read_fixes(RunDir::open(o.source.run).fixes(), /*may_be_absent=*/true) : "";
-  data::Dataset dataset = open_fixed_dataset(e.data, fixes, console);
-  rename_classes(dataset, found.card.classes);
-  const std::vector<std::int64_t> items = items_to_evaluate(o, dataset, e.part);
-  if (items.empty()) throw InputError("part " + e.part + " of " + e.data + " holds no image");
-  const auto model = load_model(found, device);
-  PredictOptions options;
-  options.decode.mode = o.decode == "fast" ? data::DecodeMode::fast : data::DecodeMode::exact;
-  options.decode.max_pixels = o.max_pixels;
-  options.workers = o.common.workers;
-  Progress progress("evaluating", static_cast<std::int64_t>(items.size()), console.quiet());
-  options.progress = [&](std::int64_t done) { progress.update(done); };
-  const TolerantPredictions predicted = predict_items(*model, dataset, items, found.card, device, options);
-  progress.finish();
-  for (const std::string& file : predicted.left_out) console.warn("left out " + file);
-  const Predictions& p = predicted.predictions;
-  if (p.size() == 0) throw InputError("no image of " + e.data + " could be read");
-  e.left_out = static_cast<std::int64_t>(predicted.left_out.size());
-  if (e.left_out > 0)
-    console.warn(std::to_string(e.left_out) + " images could not be read and were left out");
-  const auto classes = static_cast<int>(found.card.classes.size());
-  const std::vector<std::int32_t> answers = p.answers();
-  e.scores = score(p.labels, answers, classes);
-  e.intervals = score_intervals(p.labels, answers, classes);
-  e.classes = found.card.classes;
-  return e;
-}
-
-nlohmann::json to_json(const Evaluation& e) {
-  nlohmann::json json = scores_json(e.scores, e.intervals, e.classes);
-  json["data"] = e.data;
-  json["part"] = e.part;
-  json["left_out"] = e.left_out;
-  return json;
-}
 
 // The runs of `train --folds --seeds` in this folder, by name; empty for a run directory.
 std::vector<std::string> runs_inside(const std::string& path) {
@@ -143,17 +46,64 @@ Spread spread_of(const std::vector<double>& values) {
   return s;
 }
 
+report::ReportContent content_of(const Evaluation& e, const Options& o, Device device) {
+  report::ReportContent content;
+  content.title = e.found.card.model + " on " + e.data;
+  content.judged_name = e.part == "all" ? "all of " + e.data : "the " + e.part + " part";
+  content.dataset = &e.dataset;
+  content.decode.max_pixels = o.max_pixels;
+  content.workers = o.common.workers;
+  content.judged = &e.predictions;
+  content.card = e.found.card;
+  content.model = e.model.get();
+  content.device = device;
+  return content;
+}
+
+// Where a run cannot be written to, its figures are still worth having.
+void write_or_warn(Console& console, const std::string& what, const std::function<void()>& write) {
+  try {
+    write();
+    console.say("wrote " + what);
+  } catch (const Error& error) {
+    console.warn(what + " was not written: " + error.what());
+  }
+}
+
+// The folds together: each image as the models answered that were not trained on it.
+void write_pooled_report(const Options& o, const std::vector<Evaluation>& evaluations, Device device,
+                         Console& console) {
+  const Evaluation& first = evaluations.front();
+  std::vector<const Predictions*> predictions;
+  for (const Evaluation& e : evaluations) {
+    if (e.dataset.items.size() != first.dataset.items.size())
+      throw InputError("the runs in " + o.source.run + " are not of one data set");
+    predictions.push_back(&e.predictions);
+  }
+  const Predictions all = pooled(predictions);
+  report::ReportContent content = content_of(first, o, device);
+  content.judged = content.held_out = &all;
+  content.judged_name = "every image, by the models that were not trained on it";
+  content.card.temperature = 1;  // each model has its own
+  content.model = nullptr;
+  const std::string page = o.report.empty() ? o.source.run + "/report.html" : o.report;
+  write_or_warn(console, page, [&] { data::write_file_atomically(page, report_page(content)); });
+  const std::string suspects = o.source.run + "/label_errors.csv";
+  write_or_warn(console, suspects, [&] { write_suspects(suspects, all, first.dataset); });
+}
+
 int evaluate_many(const Options& o, const std::vector<std::string>& runs, Device device, Console& console) {
   std::map<std::string, std::vector<double>> figures;
   nlohmann::json json = {{"runs", nlohmann::json::array()}};
+  std::vector<Evaluation> evaluations;
   for (const std::string& run : runs) {
-    Options one = o;
+    EvaluateOptions one = o;
     one.source.run = run;
-    const Evaluation e = evaluate(one, device, console);
+    const Evaluation& e = evaluations.emplace_back(evaluate(one, device, console));
     figures["accuracy"].push_back(e.scores.accuracy);
     figures["balanced_accuracy"].push_back(e.scores.balanced_accuracy);
     figures["macro_f1"].push_back(e.scores.macro_f1);
-    json["runs"].push_back(to_json(e));
+    json["runs"].push_back(evaluation_json(e));
     json["runs"].back()["run"] = run;
   }
   for (const auto& [name, values] : figures) {
@@ -166,8 +116,31 @@ int evaluate_many(const Options& o, const std::vector<std::string>& runs, Device
       console.result(line);
     }
   }
+  if (o.data.empty() && evaluations.front().part == "test")
+    write_pooled_report(o, evaluations, device, console);
   if (o.common.json) console.result(json.dump());
   return 0;
+}
+
+void write_pages(const Options& o, const Evaluation& e, Device device, Console& console) {
+  if (!o.predictions.empty()) data::write_file_atomically(o.predictions, predictions_csv(e));
+  if (!o.report.empty()) {
+    data::write_file_atomically(o.report, report_page(content_of(e, o, device)));
+    console.say("wrote " + o.report);
+  } else if (!o.source.run.empty() && o.data.empty() && e.part == "test") {
+    const RunDir run = RunDir::open(o.source.run);
+    const data::Manifest manifest = data::read_manifest(run.split());
+    write_or_warn(console, run.report(), [&] {
+      write_report({.run = run,
+                    .dataset = e.dataset,
+                    .manifest = manifest,
+                    .device = device,
+                    .workers = o.common.workers,
+                    .test = o.decode == "exact" ? &e.predictions : nullptr,
+                    .calibrate = false},
+                   console);
+    });
+  }
 }
 
 int run(const Options& o) {
@@ -175,15 +148,34 @@ int run(const Options& o) {
   const Device device = open_device(o.common, console);
   if (!o.source.run.empty()) {
     const std::vector<std::string> runs = runs_inside(o.source.run);
-    if (!runs.empty()) return evaluate_many(o, runs, device, console);
+    if (!runs.empty()) {
+      if (!o.compare.empty() || !o.predictions.empty())
+        throw InputError("--compare and --predictions are for one run: name one of those in " + o.source.run);
+      return evaluate_many(o, runs, device, console);
+    }
   }
   const Evaluation e = evaluate(o, device, console);
-  if (o.common.json) {
-    console.result(to_json(e).dump());
-  } else {
+  nlohmann::json json = evaluation_json(e);
+  if (!o.common.json) {
     console.result("part " + e.part + " of " + e.data);
-    console.result(scores_text(e.scores, e.intervals, e.classes));
+    console.result(scores_text(e.scores, e.intervals, e.found.card.classes));
   }
+  if (!o.compare.empty()) {
+    EvaluateOptions other = o;
+    other.source = {};
+    other.source.run = o.compare;
+    const Comparison c = compare(e, evaluate(other, device, console));
+    if (c.n < e.scores.n)
+      console.warn("only " + std::to_string(c.n) + " of " + std::to_string(e.scores.n) +
+                   " images are in part " + e.part + " of both runs: the others are not compared");
+    json["compare"] = comparison_json(c);
+    json["compare"]["run"] = o.compare;
+    if (!o.common.json)
+      console.result("\n" +
+                     comparison_text(c, o.source.run.empty() ? o.source.weights : o.source.run, o.compare));
+  }
+  write_pages(o, e, device, console);
+  if (o.common.json) console.result(json.dump());
   return 0;
 }
 
@@ -197,6 +189,12 @@ Command add_evaluate(CLI::App& app) {
   command->add_option("--data", o->data, "images to evaluate on (default: the run's)");
   command->add_option("--part", o->part, "train, val, test or all (default: test; with --data all)")
       ->check(CLI::IsMember({"train", "val", "test", "all"}));
+  command->add_option("--compare", o->compare,
+                      "another run, on the same files: who is right more often, and may that be chance");
+  command->add_option("--report", o->report,
+                      "write the page here (default: the run's report.html, for its own test part)");
+  command->add_option("--predictions", o->predictions,
+                      "write path,label,answer,confidence of each image here");
   command->add_option("--decode", o->decode, "exact, or fast: JPEGs may be decoded at a smaller scale")
       ->capture_default_str()
       ->check(CLI::IsMember({"exact", "fast"}));
@@ -204,7 +202,7 @@ Command add_evaluate(CLI::App& app) {
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   add_common(*command, o->common);
-  command->footer("Example: cairn evaluate --run runs/first --part test");
+  command->footer("Example: cairn evaluate --run runs/first --compare runs/second");
   return {command, [o] { return run(*o); }};
 }
 

@@ -124,7 +124,13 @@ TrainResult run_one(const Options& options, Device device, const data::Dataset& 
                    .time_limit_s = parse_time_limit(o.time_limit)};
   TrainResult result = train(setup);
   if (result.stopped != Stop::none) return result;
-  write_report(run, result, dataset.classes);
+  write_report({.run = run,
+                .dataset = dataset,
+                .manifest = manifest,
+                .device = device,
+                .workers = options.common.workers,
+                .test = result.test ? &result.test_predictions : nullptr},
+               console);
   if (result.test)
     console.say("test, of epoch " + std::to_string(result.best_epoch) + ":\n" +
                 scores_text(*result.test,

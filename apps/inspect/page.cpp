@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <set>
 
+#include "apps/assets/assets.h"
 #include "apps/html.h"
-#include "data/encode.h"
+#include "apps/thumbnail.h"
 #include "data/parallel.h"
 #include "data/resize.h"
 #include "kernels/error.h"
@@ -12,83 +13,10 @@
 namespace cairn::app {
 namespace {
 
-constexpr int kThumbnailSide = 128, kThumbnailQuality = 80;
 constexpr std::size_t kMostImages = 200;  // of a finding: some 4 KB each
 constexpr int kAugmentedImages = 8, kAugmentedVersions = 7;
 
-constexpr const char* kStyle = R"(
-:root{color-scheme:light dark}
-body{font:16px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem 5rem}
-table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .6rem;text-align:right;border:1px solid #8886}
-td:first-child,th:first-child{text-align:left}td.bar{width:20rem;text-align:left}
-td.bar div{background:#2a7de1;height:.8rem}
-.group{display:flex;flex-wrap:wrap;gap:.6rem;border:1px solid #8886;border-radius:.4rem;padding:.6rem;margin:.6rem 0}
-figure{margin:0;width:9rem;font-size:.8rem;overflow-wrap:anywhere}
-figure img{width:8rem;height:8rem;object-fit:contain;background:#8882}
-figure input[type=text]{width:8.5rem}
-.versions img{width:8rem;height:8rem}
-footer{position:fixed;bottom:0;left:0;right:0;padding:.6rem 1rem;background:Canvas;border-top:1px solid #8886}
-)";
-
-// Ticks and labels of one image hold wherever it is shown; the link's content is made anew after each change.
-constexpr const char* kScript = R"(
-const quoted=t=>/[",\r\n]/.test(t)||t!==t.trim()?'"'+t.replaceAll('"','""')+'"':t;
-const figures=[...document.querySelectorAll('figure[data-path]')];
-function write(){
-  const fixes=new Map();
-  for(const f of figures){
-    const drop=f.querySelector('input[type=checkbox]'),label=f.querySelector('input[type=text]');
-    if(drop.checked)fixes.set(f.dataset.path,quoted(f.dataset.path)+',drop,');
-    else if(label&&label.value.trim()&&label.value.trim()!==f.dataset.label)
-      fixes.set(f.dataset.path,quoted(f.dataset.path)+',label,'+quoted(label.value.trim()));
-  }
-  const link=document.getElementById('save');
-  if(link.href)URL.revokeObjectURL(link.href);
-  link.href=URL.createObjectURL(new Blob(['path,action,label\n',...[...fixes.values()].map(l=>l+'\n')],{type:'text/csv'}));
-  document.getElementById('count').textContent=fixes.size;
-}
-document.addEventListener('input',e=>{
-  const from=e.target.closest('figure[data-path]');
-  if(!from)return;
-  for(const f of figures){
-    if(f===from||f.dataset.path!==from.dataset.path)continue;
-    f.querySelector('input[type=checkbox]').checked=from.querySelector('input[type=checkbox]').checked;
-    const a=f.querySelector('input[type=text]'),b=from.querySelector('input[type=text]');
-    if(a&&b)a.value=b.value;
-  }
-  write();
-});
-write();
-)";
-
-std::string image_tag(const data::Image& image) {
-  return "<img alt=\"\" loading=\"lazy\" src=\"data:image/jpeg;base64," +
-         data::base64(data::encode_jpeg(image, kThumbnailQuality)) + "\">";
-}
-
-// Paths of a shell or another program may be no UTF-8; a page that claims it must be.
-std::string shown(const std::string& text) {
-  const std::string json =
-      nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-  return html_escaped(nlohmann::json::parse(json).get<std::string>());
-}
-
-data::Image thumbnail(const data::Image& image) {
-  const int longest = std::max(image.width, image.height);
-  const auto side = [&](int s) {
-    return std::max(1, static_cast<int>(std::int64_t{s} * std::min(kThumbnailSide, longest) / longest));
-  };
-  data::Image small{side(image.width), side(image.height), {}};
-  small.rgb.resize(std::size_t{3} * small.width * small.height);
-  data::resize_bilinear(image.rgb.data(), image.width, image.height, 0, 0, static_cast<float>(image.width),
-                        static_cast<float>(image.height), small.rgb.data(), small.width, small.height);
-  return small;
-}
-
-data::Image load(const data::Dataset& dataset, std::int64_t item, const PageOptions& options) {
-  const data::Item& entry = dataset.items[item];
-  return data::decode_image(dataset.read_bytes(entry), options.decode, dataset.display_path(entry));
-}
+std::string shown(const std::string& text) { return html_escaped(valid_utf8(text)); }
 
 class Page {
  public:
@@ -101,8 +29,8 @@ class Page {
     html_ =
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
         "content=\"width=device-width,initial-scale=1\"><title>cairn inspect " +
-        shown(options_.data) + "</title><style>" + kStyle + "</style></head><body><h1>" +
-        shown(options_.data) + "</h1>";
+        shown(options_.data) + "</title><style>" + std::string(assets::page_css) +
+        "</style></head><body><h1>" + shown(options_.data) + "</h1>";
     write_classes();
     write_damaged();
     write_groups("Images under two labels",
@@ -131,10 +59,9 @@ class Page {
     for (const std::string& name : inspection_.dataset.classes)
       html_ += "<option value=\"" + shown(name) + "\">";
     html_ +=
-        "</datalist><footer><a id=\"save\" download=\"fixes.csv\">Save fixes.csv</a> (<span "
-        "id=\"count\">0</span> "
-        "images); then: cairn train --data ... --fixes fixes.csv</footer><script>";
-    return html_ + kScript + "</script></body></html>\n";
+        "</datalist><footer><a id=\"save\" download=\"fixes.csv\">Save fixes.csv</a> (images chosen: <span "
+        "id=\"count\">0</span>); then: cairn train --data ... --fixes fixes.csv</footer><script>";
+    return html_ + std::string(assets::fixes_js) + "writeFixes();</script></body></html>\n";
   }
 
  private:
@@ -154,7 +81,7 @@ class Page {
   }
 
   std::string controls(const std::string& path, const std::string& label, bool with_label) const {
-    std::string html = "<label><input type=\"checkbox\"" +
+    std::string html = "<label><input type=\"checkbox\" class=\"drop\"" +
                        std::string(ticked_.contains(path) ? " checked" : "") + "> drop</label>";
     if (with_label)
       html += "<input type=\"text\" list=\"classes\" aria-label=\"label\" value=\"" + shown(label) + "\">";
@@ -180,7 +107,7 @@ class Page {
     std::vector<std::string> tags(items.size());
     data::parallel_for(static_cast<std::int64_t>(items.size()), options_.workers, [&](std::int64_t i) {
       try {
-        tags[i] = image_tag(thumbnail(load(inspection_.dataset, items[i], options_)));
+        tags[i] = image_tag(thumbnail(load_image(inspection_.dataset, items[i], options_.decode)));
       } catch (const InputError& error) {  // gone since it was read
         tags[i] = shown(error.what());
       }
@@ -236,7 +163,7 @@ class Page {
     std::vector<std::string> names(images);
     data::parallel_for(images, options_.workers, [&](std::int64_t i) {
       const std::int64_t item = n * i / images;
-      const data::Image image = load(inspection_.dataset, item, options_);
+      const data::Image image = load_image(inspection_.dataset, item, options_.decode);
       names[i] = inspection_.dataset.items[item].path;
       std::vector<std::uint8_t> source(std::size_t{3} * source_size * source_size);
       data::resize_image(image, data::ResizeMode::stretch, source_size, source.data());

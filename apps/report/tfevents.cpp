@@ -100,9 +100,9 @@ std::uint32_t crc32c(std::span<const std::uint8_t> bytes) {
   return ~crc;
 }
 
-EventWriter::EventWriter(const std::string& folder, double wall_time)
-    : path_(folder + "/events.out.tfevents." + std::to_string(static_cast<std::int64_t>(wall_time)) +
-            ".cairn"),
+EventWriter::EventWriter(const std::string& folder, double wall_time, const std::string& name)
+    : path_(folder + "/events.out.tfevents." + std::to_string(static_cast<std::int64_t>(wall_time)) + "." +
+            name),
       file_(std::fopen(path_.c_str(), "wb")) {
   if (!file_) throw InputError(path_ + ": cannot be written: " + std::strerror(errno));
   std::string event;
@@ -133,12 +133,12 @@ void EventWriter::scalar(const std::string& tag, std::int64_t step, double wall_
 
 // Summary.Image{height = 1, width = 2, colorspace = 3, encoded_image_string = 4}
 void EventWriter::image(const std::string& tag, std::int64_t step, double wall_time, int width, int height,
-                        std::span<const std::uint8_t> png) {
+                        std::span<const std::uint8_t> encoded) {
   std::string image;
   put_int(image, 1, height);
   put_int(image, 2, width);
   put_int(image, 3, 3);
-  put_bytes(image, 4, std::string(reinterpret_cast<const char*>(png.data()), png.size()));
+  put_bytes(image, 4, std::string(reinterpret_cast<const char*>(encoded.data()), encoded.size()));
   std::string v;
   put_bytes(v, 1, tag);
   put_bytes(v, 4, image);

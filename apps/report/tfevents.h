@@ -14,16 +14,15 @@ namespace cairn::report {
 /// read along.
 class EventWriter {
  public:
-  /// Creates FOLDER/events.out.tfevents.SECONDS.cairn; throws InputError if it cannot. `wall_time` in
-  /// seconds.
-  EventWriter(const std::string& folder, double wall_time);
+  /// Creates FOLDER/events.out.tfevents.SECONDS.NAME; throws InputError if it cannot. `wall_time` in seconds.
+  EventWriter(const std::string& folder, double wall_time, const std::string& name = "cairn");
   EventWriter(const EventWriter&) = delete;
   EventWriter& operator=(const EventWriter&) = delete;
 
   void scalar(const std::string& tag, std::int64_t step, double wall_time, float value);
-  /// A PNG, width x height pixels.
+  /// A PNG or JPEG, width x height pixels.
   void image(const std::string& tag, std::int64_t step, double wall_time, int width, int height,
-             std::span<const std::uint8_t> png);
+             std::span<const std::uint8_t> encoded);
   /// Values sorted into TensorBoard's exponential buckets.
   void histogram(const std::string& tag, std::int64_t step, double wall_time, std::span<const float> values);
   const std::string& path() const { return path_; }

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "engine/io/safetensors.h"
 #include "tests/apps/program.h"
 
 namespace cairn::app {
@@ -115,7 +116,7 @@ TEST_F(Run, TrainJsonHoldsWhatIsPromised) {
 TEST_F(Run, RunDirectoryIsWhole) {
   train("run");
   for (const char* name :
-       {"config.json", "split.csv", "metrics.jsonl", "report.html", "train.log",
+       {"config.json", "split.csv", "metrics.jsonl", "report.html", "train.log", "label_errors.csv",
         "checkpoints/last.safetensors", "checkpoints/best.safetensors", "checkpoints/last.state"})
     EXPECT_TRUE(std::filesystem::exists(folder_.path(std::string("run/") + name))) << name;
   const json config = json::parse(read_file(folder_.path("run/config.json")));
@@ -135,6 +136,9 @@ TEST_F(Run, EvaluateAgreesWithTrainAndPredict) {
   const json val = last_json(cairn("evaluate --json --quiet --part val" + run));
   EXPECT_EQ(val["balanced_accuracy"], trained["val"]["balanced_accuracy"]);
 
+  const io::Metadata metadata =
+      io::open_safetensors(folder_.path("run/checkpoints/best.safetensors")).metadata;
+  const double temperature = metadata.contains("temperature") ? std::stod(metadata.at("temperature")) : 1;
   const Outcome o = cairn("predict --json --quiet --logits --top 2" + run + folder_.path("data"));
   ASSERT_EQ(lines_of(o.out).size(), 42U);
   for (const std::string& line : lines_of(o.out)) {
@@ -144,8 +148,9 @@ TEST_F(Run, EvaluateAgreesWithTrainAndPredict) {
     EXPECT_EQ(j["class"], j["top"][0]["class"]);
     double sum = 0, own = 0;
     for (std::size_t c = 0; c < 3; ++c) {
-      sum += std::exp(j["logits"][c].get<double>());
-      if (j["class"] == "c" + std::to_string(c)) own = std::exp(j["logits"][c].get<double>());
+      const double e = std::exp(j["logits"][c].get<double>() / temperature);
+      sum += e;
+      if (j["class"] == "c" + std::to_string(c)) own = e;
     }
     EXPECT_NEAR(j["confidence"].get<double>(), own / sum, 1e-6);
   }
