@@ -297,6 +297,49 @@ TEST_F(Io, ACheckpointGoesOnBitForBit) {
   expect_equal(through, after);
 }
 
+TEST_F(Io, ACheckpointHoldsWhatWasThereWhenItWasTaken) {
+  Small model(3, 1), then(3, 1), restored(3, 9);
+  optim::FlatParameters flat(model), other(restored);
+  const auto optimizer = optim::make_optimizer(flat, {}), empty_one = optim::make_optimizer(other, {});
+  io::Checkpoint checkpoint(model, *optimizer);
+  checkpoint.take();
+  sum(model(full({2, 4}, 0.1))).backward();
+  optimizer->step(0.01f);
+  int calls = 0;
+  checkpoint.write(path("last.state"), "{}", [&] {
+    ++calls;
+    EXPECT_THAT(files(), testing::Not(testing::Contains("last.state")));
+  });
+  EXPECT_EQ(calls, 1);
+  io::load_checkpoint(path("last.state"), restored, *empty_one);
+  EXPECT_EQ(empty_one->steps(), 0);
+  expect_equal(restored, then);
+}
+
+TEST_F(Io, NoBitOfACheckpointChangesUnnoticed) {
+  Small model(3, 1);
+  optim::FlatParameters flat(model);
+  const auto optimizer = optim::make_optimizer(flat, {});
+  io::save_checkpoint(path("last.state"), model, *optimizer, R"({"epoch":3})");
+  const std::string whole = slurp(path("last.state"));
+  const auto refused = [&](const std::string& bytes) {
+    std::ofstream(path("last.state"), std::ios::binary) << bytes;
+    try {
+      io::read_progress(path("last.state"));
+      return false;
+    } catch (const InputError&) {
+      return true;
+    }
+  };
+  for (std::size_t i = 0; i < whole.size(); ++i) {
+    std::string changed = whole;
+    changed[i] = static_cast<char>(changed[i] ^ (1 << (i % 8)));
+    EXPECT_TRUE(refused(changed)) << "byte " << i;
+    EXPECT_TRUE(refused(whole.substr(0, i))) << "cut at " << i;
+  }
+  EXPECT_FALSE(refused(whole));
+}
+
 TEST_F(Io, ACheckpointOfAnotherKindIsRefused) {
   Small model(3, 1);
   optim::FlatParameters flat(model);
