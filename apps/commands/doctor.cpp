@@ -9,6 +9,7 @@
 
 #include "apps/commands/commands.h"
 #include "apps/options.h"
+#include "apps/self_test.h"
 #include "engine/backend.h"
 #include "engine/device.h"
 #include "kernels/cpu/cpu_info.h"
@@ -63,7 +64,30 @@ Finding webp_finding() {
 
 // A part of the CUDA backend that was loaded is named with its version; else why not, and what helps.
 Finding backend_finding(const BackendPart& part) {
-  return {"CUDA backend, " + part.name, part.found, part.works, part.advice};
+  return {
+      "CUDA backend, " + part.name, part.found, part.works,
+      part.works || !part.advice.empty() ? part.advice : "needs CUDA's toolkit, then: scripts/build cuda"};
+}
+
+Finding onnx_finding() {
+#ifdef CAIRN_HAVE_ONNX
+  return {"libonnx", "in this build: cairn export writes ONNX", true, ""};
+#else
+  return {"libonnx", "not in this build", false,
+          "sudo apt-get install libonnx-dev libprotobuf-dev, then scripts/build: cairn export --format onnx "
+          "needs it"};
+#endif
+}
+
+// The ops of a step, forward and backward, against plain arithmetic.
+Finding ops_finding(Device device) {
+  const std::string fault = self_test(device);
+  if (fault.empty())
+    return {"ops on " + to_string(device),
+            "convolution, batch norm, pooling, linear, loss: as they should be", true, ""};
+  return {"ops on " + to_string(device), fault, false,
+          "do not trust results of " + to_string(device) +
+              ": use --device cpu, update the driver or libraries above, and report it with this output"};
 }
 
 // Each device with its launch self-test.
@@ -106,10 +130,17 @@ std::vector<Finding> examine() {
       {"libjpeg", turbo + jpeg, is_turbo,
        "sudo apt-get install libjpeg-dev (libjpeg-turbo): other ones are slower"},
       webp_finding(),
+      onnx_finding(),
       {"zlib", zlibVersion(), true, ""}};
   for (const BackendPart& part : backend_parts()) findings.push_back(backend_finding(part));
-  findings.push_back(device_finding(DeviceType::cuda));
-  findings.push_back(device_finding(DeviceType::cuda_emu));
+  findings.push_back(ops_finding({DeviceType::cpu, 0}));
+  for (const DeviceType type : {DeviceType::cuda, DeviceType::cuda_emu}) {
+    findings.push_back(device_finding(type));
+    const kernels::DeviceApi* api = kernels::device_api(type);
+    std::string why;
+    const int count = findings.back().works && api ? api->count(why) : 0;
+    for (int i = 0; i < count; ++i) findings.push_back(ops_finding({type, i}));
+  }
   return findings;
 }
 
@@ -129,7 +160,7 @@ int run(const CommonOptions& o) {
     char name[40];
     std::snprintf(name, sizeof name, "%-24s", f.what.c_str());
     console.result(std::string(f.works ? "  ok  " : "  --  ") + name + f.found);
-    if (!f.works && !f.advice.empty()) console.result("        " + one_line(f.advice));
+    if (!f.works) console.result("        " + one_line(f.advice));
   }
   return 0;
 }
