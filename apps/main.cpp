@@ -1,9 +1,12 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <new>
 
 #include "apps/commands/commands.h"
+#include "apps/config_file.h"
 #include "apps/console.h"
+#include "apps/help_pages.h"
 #include "apps/plugins.h"
 #include "kernels/error.h"
 
@@ -24,8 +27,21 @@ int run(int argc, char** argv) {
   app.footer("Example: cairn train --data photos --out runs/first");
   cairn::app::load_plugins_of(argc, argv);
   const std::vector<cairn::app::Command> commands = cairn::app::add_commands(app);
+  for (const cairn::app::Command& command : commands) cairn::app::add_config_option(*command.app);
+  const auto print = [](const std::string& text) {
+    std::fputs(text.c_str(), stdout);
+    throw CLI::Success();
+  };
+  app.add_flag_callback(
+      "--man", [&] { print(cairn::app::man_page(app)); }, "all of the help, as a man page");
+  app.add_option_function<std::string>(
+         "--completion", [&](const std::string&) { print(cairn::app::bash_completion(app)); },
+         "completions for a shell, to be sourced")
+      ->check(CLI::IsMember({"bash"}));
   try {
-    app.parse(argc, argv);
+    std::vector<std::string> arguments = cairn::app::with_config_file(app, {argv + 1, argv + argc});
+    std::reverse(arguments.begin(), arguments.end());  // as CLI11 takes them
+    app.parse(std::move(arguments));
   } catch (const CLI::Success& help) {  // --help, --version
     return app.exit(help);
   } catch (const CLI::ParseError& error) {

@@ -1,0 +1,142 @@
+// --config, the man page and the completions: what a person gets of each, through the program.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <regex>
+
+#include "tests/apps/program.h"
+
+namespace cairn::app {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+const std::vector<std::string> kCommands{"train", "evaluate", "predict", "export",
+                                         "split", "inspect",  "doctor"};
+
+class ConfigFile : public testing::Test {
+ protected:
+  std::string config(const std::string& text) {
+    folder_.write("c.toml", text);
+    return folder_.path("c.toml");
+  }
+  void refused(const std::string& text, const std::string& says,
+               const std::string& command = "split x --out y") {
+    const Outcome o = cairn(command + " --config " + config(text));
+    EXPECT_EQ(o.status, 2) << text;
+    EXPECT_EQ(lines_of(o.err).size(), 1U) << o.err;
+    EXPECT_THAT(o.err, HasSubstr(says));
+  }
+  data::TempFolder folder_;
+};
+
+TEST_F(ConfigFile, GivesEveryKindOfOptionAndTheCommandLineWins) {
+  make_data(folder_, 2, 8);
+  const std::string file = config(
+      "# one file for several commands\n"
+      "device = \"cpu\"\n"
+      "[train]\n"
+      "data = \"" +
+      folder_.path("data") +
+      "\"\n"
+      "model = 'model_cnn'\n"
+      "image-size = 16\n"
+      "epochs = 1\n"
+      "batch-size = 4\n"
+      "lr = 2.5e-3\n"
+      "mean = [0.1, 0.2, 0.3]\n"
+      "std = 0.25\n"
+      "no-shuffle = true\n"
+      "nesterov = false\n"
+      "quiet = true\n"
+      "seed = 11\n"
+      "[evaluate]\n"
+      "part = 'val'\n");
+  const Outcome o = cairn("train --seed 5 --config " + file + " --batch-size=2 --out " + folder_.path("run"));
+  ASSERT_EQ(o.status, 0) << o.err;
+  const json options = json::parse(read_file(folder_.path("run/config.json")))["options"];
+  EXPECT_EQ(options["image-size"], 16);
+  EXPECT_EQ(options["model"], "model_cnn");
+  EXPECT_EQ(options["lr"], 2.5e-3);
+  EXPECT_EQ(options["mean"], json({0.1, 0.2, 0.3}));
+  EXPECT_EQ(options["std"], json({0.25, 0.25, 0.25}));
+  EXPECT_EQ(options["no-shuffle"], true);
+  EXPECT_EQ(options["nesterov"], false);
+  EXPECT_EQ(options["seed"], 5);
+  EXPECT_EQ(options["batch-size"], 2);
+  const Outcome val = cairn("evaluate --json --run " + folder_.path("run") + " --config=" + file);
+  ASSERT_EQ(val.status, 0) << val.err;
+  EXPECT_EQ(json::parse(lines_of(val.out).back())["part"], "val");
+}
+
+TEST_F(ConfigFile, WhatIsWrongIsNamed) {
+  refused("learning-rate = 1\n", "'learning-rate' is no option of cairn split");
+  refused("[split]\nlr = 1\n", "'lr' is no option of cairn split");
+  refused("[splt]\nseed = 1\n", "[splt] is no command");
+  refused("[split.more]\nseed = 1\n", "is no command");
+  refused("seed = 1\nquiet = true\nseed = 2\n", "'seed' stands there twice");
+  refused("seed = \"many\"\n", "--seed");
+  refused("config = \"other.toml\"\n", "'config' is no option");
+  refused("help = true\n", "'help' is no option");
+  refused("this is no TOML\n", "is no option");
+  refused("", "cannot be read, or is empty");
+  const Outcome missing = cairn("doctor --config " + folder_.path("missing.toml"));
+  EXPECT_EQ(missing.status, 2);
+  EXPECT_THAT(missing.err, HasSubstr("missing.toml: it cannot be read"));
+}
+
+TEST_F(ConfigFile, EveryCommandTakesIt) {
+  for (const std::string& command : kCommands)
+    EXPECT_THAT(cairn(command + " --help").out, HasSubstr("--config FILE")) << command;
+}
+
+// The long options that `cairn COMMAND --help` names.
+std::vector<std::string> options_of(const std::string& command) {
+  const std::string help = cairn(command + " --help").out;
+  std::vector<std::string> options;
+  const std::regex line("(^|\n) +(?:-h,)?(--[a-z-]+)");
+  for (std::sregex_iterator it(help.begin(), help.end(), line), end; it != end; ++it)
+    options.push_back((*it)[2]);
+  return options;
+}
+
+TEST(HelpPages, TheManPageNamesEveryOptionOfTheHelp) {
+  const Outcome man = cairn("--man");
+  ASSERT_EQ(man.status, 0) << man.err;
+  EXPECT_THAT(man.out, testing::StartsWith(".TH CAIRN 1"));
+  for (const std::string& command : kCommands) {
+    const std::size_t begin = man.out.find("\n.SS cairn " + command + "\n");
+    ASSERT_NE(begin, std::string::npos) << command;
+    const std::string section = man.out.substr(begin, man.out.find("\n.SS ", begin + 5) - begin);
+    const std::vector<std::string> options = options_of(command);
+    EXPECT_GE(options.size(), 3U) << command;
+    for (const std::string& option : options)
+      EXPECT_THAT(section, HasSubstr(std::regex_replace(option, std::regex("-"), "\\-"))) << command;
+  }
+}
+
+TEST(HelpPages, BashCompletes) {
+  data::TempFolder folder;
+  const Outcome script = cairn("--completion bash");
+  ASSERT_EQ(script.status, 0) << script.err;
+  folder.write("cairn.bash", script.out);
+  const auto complete = [&](const std::string& words, int at) {
+    folder.write("ask", "source " + folder.path("cairn.bash") + "\nCOMP_WORDS=(" + words +
+                            ") COMP_CWORD=" + std::to_string(at) + "\n_cairn\necho \"${COMPREPLY[@]}\" >" +
+                            folder.path("answer") + "\n");
+    EXPECT_EQ(std::system(("bash " + folder.path("ask")).c_str()), 0);
+    return read_file(folder.path("answer"));
+  };
+  EXPECT_EQ(complete("cairn pre", 1), "predict\n");
+  EXPECT_EQ(complete("cairn train --batch", 2), "--batch-size\n");
+  EXPECT_EQ(complete("cairn train --decode f", 3), "fast\n");
+  EXPECT_EQ(complete("cairn export --format ''", 3), "onnx safetensors\n");
+  EXPECT_EQ(complete("cairn predict photo", 2), "\n");  // bash completes file names by itself
+  EXPECT_EQ(cairn("--completion fish").status, 2);
+}
+
+}  // namespace
+}  // namespace cairn::app
