@@ -3,13 +3,12 @@
 // waits for is timed apart.
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <random>
 #include <thread>
 
+#include "bench/models/measured.h"
 #include "engine/autograd.h"
 #include "engine/device.h"
 #include "engine/io/checkpoint.h"
@@ -21,7 +20,8 @@
 namespace cairn {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using bench::Clock;
+using bench::seconds_since;
 
 struct Options {
   std::string model = "resnet18", optimizer = "adam", device = "auto", file = "checkpoint_cost.state";
@@ -29,28 +29,11 @@ struct Options {
   int image_size = 224, threads = 0, rounds = 5, steps = 2, every = 50;
 };
 
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const std::size_t n = values.size();
-  return (values[(n - 1) / 2] + values[n / 2]) / 2;
-}
-
 nlohmann::json measure(const Options& o) {
   if (o.threads > 0) kernels::set_num_threads(o.threads);
   const Device device = parse_device(o.device);
   const DType precision = fast_dtype(device);
-  std::mt19937 random(0);
-  std::vector<std::uint8_t> pixels(static_cast<std::size_t>(o.batch_size * o.image_size * o.image_size * 3));
-  for (std::uint8_t& p : pixels) p = static_cast<std::uint8_t>(random());
-  std::vector<std::int32_t> classes(static_cast<std::size_t>(o.batch_size));
-  for (std::int32_t& c : classes) c = static_cast<std::int32_t>(random() % static_cast<unsigned>(o.classes));
-  const Tensor images =
-      from_values<std::uint8_t>({o.batch_size, o.image_size, o.image_size, 3}, pixels, device);
-  const Tensor labels = from_values<std::int32_t>({o.batch_size}, classes, device);
+  const bench::RandomBatch batch(o.batch_size, o.image_size, o.classes, device);
   const auto model = models::make_model(o.model, {.classes = o.classes, .image_size = o.image_size});
   model->to(device);
   optim::FlatParameters parameters(*model);
@@ -62,7 +45,7 @@ nlohmann::json measure(const Options& o) {
     const Clock::time_point begin = Clock::now();
     for (int i = 0; i < o.steps; ++i) {
       optimizer->zero_grad();
-      softmax_cross_entropy((*model)(preprocess(images, precision)), labels).backward();
+      softmax_cross_entropy((*model)(preprocess(batch.images, precision)), batch.labels).backward();
       optimizer->step(1e-4f);
     }
     synchronize(device);
@@ -86,7 +69,7 @@ nlohmann::json measure(const Options& o) {
   }
   const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(o.file));
   std::filesystem::remove(o.file);
-  const double step = median(plain) / o.steps;
+  const double step = bench::median(plain) / o.steps;
   std::vector<double> extra;
   for (std::size_t i = 0; i < plain.size(); ++i) extra.push_back(saving[i] - plain[i]);
   const double between = step * o.every;
@@ -94,13 +77,13 @@ nlohmann::json measure(const Options& o) {
           {"device", to_string(device)},
           {"state_mb", static_cast<double>(bytes) / 1e6},
           {"step_s", step},
-          {"take_s", median(taking)},
-          {"write_s", median(writing)},
-          {"extra_s", median(extra)},
+          {"take_s", bench::median(taking)},
+          {"write_s", bench::median(writing)},
+          {"extra_s", bench::median(extra)},
           {"every_steps", o.every},
-          {"share", median(extra) / between},
-          {"share_waited", median(taking) / between},
-          {"share_if_all_were_waited_for", (median(taking) + median(writing)) / between}};
+          {"share", bench::median(extra) / between},
+          {"share_waited", bench::median(taking) / between},
+          {"share_if_all_were_waited_for", (bench::median(taking) + bench::median(writing)) / between}};
 }
 
 int run(int argc, char** argv) {

@@ -8,8 +8,8 @@
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
-#include <random>
 
+#include "bench/models/measured.h"
 #include "engine/autograd.h"
 #include "engine/device.h"
 #include "engine/ops.h"
@@ -21,7 +21,8 @@
 namespace cairn {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using bench::Clock;
+using bench::seconds_since;
 
 struct Options {
   std::string model = "resnet18", precision = "fp32";
@@ -30,21 +31,10 @@ struct Options {
   bool infer = false;
 };
 
-double seconds_since(Clock::time_point begin) {
-  return std::chrono::duration<double>(Clock::now() - begin).count();
-}
-
 nlohmann::json measure(const Options& o, Clock::time_point start) {
   if (o.threads > 0) kernels::set_num_threads(o.threads);
   const DType precision = o.precision == "bf16" ? DType::bf16 : DType::f32;
-  std::mt19937 random(0);
-  std::vector<std::uint8_t> pixels(static_cast<std::size_t>(o.batch_size * o.image_size * o.image_size * 3));
-  for (std::uint8_t& p : pixels) p = static_cast<std::uint8_t>(random());
-  std::vector<std::int32_t> classes(static_cast<std::size_t>(o.batch_size));
-  for (std::int32_t& c : classes) c = static_cast<std::int32_t>(random() % static_cast<unsigned>(o.classes));
-  const Tensor images = from_values<std::uint8_t>({o.batch_size, o.image_size, o.image_size, 3}, pixels);
-  const Tensor labels = from_values<std::int32_t>({o.batch_size}, classes);
-
+  const bench::RandomBatch batch(o.batch_size, o.image_size, o.classes, Device());
   const auto model = models::make_model(o.model, {.classes = o.classes, .image_size = o.image_size});
   optim::FlatParameters parameters(*model);
   const auto optimizer =
@@ -54,11 +44,11 @@ nlohmann::json measure(const Options& o, Clock::time_point start) {
   const auto step = [&] {
     if (o.infer) {
       const NoGrad no_grad;
-      static_cast<void>((*model)(preprocess(images, precision)).to_vector<float>());
+      static_cast<void>((*model)(preprocess(batch.images, precision)).to_vector<float>());
       return;
     }
     optimizer->zero_grad();
-    const Tensor loss = softmax_cross_entropy((*model)(preprocess(images, precision)), labels);
+    const Tensor loss = softmax_cross_entropy((*model)(preprocess(batch.images, precision)), batch.labels);
     loss.backward();
     optimizer->step(0.01f);
     static_cast<void>(loss.item());
@@ -72,10 +62,7 @@ nlohmann::json measure(const Options& o, Clock::time_point start) {
     step();
     times.push_back(seconds_since(begin));
   }
-  std::sort(times.begin(), times.end());
-  const double n = static_cast<double>(times.size()), images_n = static_cast<double>(o.batch_size);
-  const double median =
-      (times[static_cast<std::size_t>((n - 1) / 2)] + times[static_cast<std::size_t>(n / 2)]) / 2;
+  const double images_n = static_cast<double>(o.batch_size);
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return {{"engine", "cairn"},
@@ -84,8 +71,8 @@ nlohmann::json measure(const Options& o, Clock::time_point start) {
           {"infer", o.infer},
           {"batch_size", o.batch_size},
           {"threads", kernels::num_threads()},
-          {"images_per_s_best", images_n / times.front()},
-          {"images_per_s_median", images_n / median},
+          {"images_per_s_best", images_n / *std::min_element(times.begin(), times.end())},
+          {"images_per_s_median", images_n / bench::median(times)},
           {"first_step_s", first},
           {"peak_rss_mb", static_cast<double>(usage.ru_maxrss) / 1024}};
 }
