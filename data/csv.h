@@ -23,7 +23,7 @@ void append_csv_field(std::string& out, std::string_view field);
 /// Place of the column in the header, -1 if it is not there.
 int find_column(const CsvRecord& header, std::string_view column);
 
-/// The text with control characters shown as \xNN, so that a message stays one line.
+/// The text with control characters shown as hexadecimal escapes, so that a message stays one line.
 std::string printable(std::string_view text);
 
 }  // namespace cairn::data

@@ -2,12 +2,14 @@
 /// Elementwise ops from a functor: the smallest kind of op outside the engine. One file, compiled by g++ for
 /// the CPU and, with CAIRN_DEVICE_PASS, by nvcc or for the emulated device:
 ///
+/// @code
 ///   struct Swish {
 ///     static constexpr const char* kName = "swish";
 ///     template <class C> CAIRN_HOST_DEVICE C forward(C x) const { ... }          // y
 ///     template <class C> CAIRN_HOST_DEVICE C backward(C x, C dy) const { ... }   // dx
 ///   };
 ///   CAIRN_ELEMENTWISE(Swish);
+/// @endcode
 ///
 /// C is float for fp32, bf16 and fp16 tensors, double for fp64 ones. The functor may have members (a slope):
 /// it is copied into the kernel's arguments. It must not stand in an anonymous namespace, where each library
