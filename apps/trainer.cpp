@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "apps/deferred_scalar.h"
+#include "apps/exact_json.h"
 #include "apps/line_file.h"
 #include "apps/process_clock.h"
 #include "apps/progress.h"
@@ -223,8 +224,8 @@ void Trainer::restore() {
 void Trainer::save_state(std::int64_t epoch, std::int64_t batch) {
   nlohmann::json progress = {{"options", to_json(o_)},
                              {"classes", card_.classes},
-                             {"manifest", setup_.manifest_text},
-                             {"fixes", setup_.fixes_text},
+                             {"manifest", exact_json(setup_.manifest_text)},
+                             {"fixes", exact_json(setup_.fixes_text)},
                              {"threads", compute_threads()},
                              {"device", to_string(setup_.device)},
                              {"precision", computed_in(o_.precision, setup_.device)},

@@ -17,11 +17,12 @@ Command add_export(CLI::App& app);
 Command add_inspect(CLI::App& app);
 Command add_new_op(CLI::App& app);
 Command add_predict(CLI::App& app);
+Command add_serve(CLI::App& app);
 Command add_split(CLI::App& app);
 Command add_train(CLI::App& app);
 
 inline std::vector<Command> add_commands(CLI::App& app) {
-  return {add_train(app), add_evaluate(app), add_predict(app), add_export(app),
+  return {add_train(app), add_evaluate(app), add_predict(app), add_serve(app), add_export(app),
           add_split(app), add_inspect(app),  add_new_op(app),  add_doctor(app)};
 }
 

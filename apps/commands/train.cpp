@@ -6,6 +6,7 @@
 
 #include "apps/commands/commands.h"
 #include "apps/data_options.h"
+#include "apps/exact_json.h"
 #include "apps/report_page.h"
 #include "apps/resume_changes.h"
 #include "apps/run_state.h"
@@ -260,8 +261,8 @@ int resume(const CLI::App& command, Options options, Console& console) {
     changes.setting("--threads", options.common.threads, threads);
     classes = progress.at("classes").get<std::vector<std::string>>();
     precision = progress.at("precision").get<std::string>();
-    fixes = progress.at("fixes").get<std::string>();
-    data::write_file_atomically(run.split(), progress.at("manifest").get<std::string>());
+    fixes = exact_text(progress.at("fixes"));
+    data::write_file_atomically(run.split(), exact_text(progress.at("manifest")));
   } catch (const nlohmann::json::exception&) {
     throw InputError(state.path + " does not hold a run's state");
   }
