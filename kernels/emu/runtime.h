@@ -6,7 +6,7 @@
 
 #include <cuda_runtime_api.h>
 
-/// What the stand-in for the CUDA runtime (cudart.cpp) offers beside CUDA's own API: kernels are queued here,
+/// What the stand-in for the CUDA runtime (cudart_*.cpp) offers beside CUDA's own API: kernels are queued here,
 /// and tests steer and read the order in which queued work runs.
 ///
 /// Nothing queued runs before something waits for it or the schedule picks it: work runs as late or as early,
