@@ -11,6 +11,7 @@
 #include "kernels/conv.h"
 
 #include "kernels/cuda/column_sums.h"
+#include "kernels/cuda/device/divide.h"
 #include "kernels/cuda/device/tile_product.h"
 #include "kernels/cuda/fill.h"
 
@@ -41,12 +42,12 @@ struct Conv {
     int64_t n, row, column;
   };
   __device__ static Pixel pixel(int64_t i, int64_t rows, int64_t columns) {
-    const int64_t line = i / columns;
-    return {line / rows, line % rows, i - line * columns};
+    const int64_t line = divide(i, columns), n = divide(line, rows);
+    return {n, line - n * rows, i - line * columns};
   }
   /// Where pixel (n,p,q) meets filter place (r,s) in x, or -1 outside the image; in pixels.
   __device__ int64_t input_pixel(const Pixel& out, int64_t rs) const {
-    const int64_t r = rs / s_count, s = rs - r * s_count;
+    const int64_t r = divide(rs, s_count), s = rs - r * s_count;
     const int64_t h = out.row * g.stride_h - g.padding_h + r * g.dilation_h;
     const int64_t w = out.column * g.stride_w - g.padding_w + s * g.dilation_w;
     if (h < 0 || h >= height || w < 0 || w >= width) return -1;
@@ -54,10 +55,11 @@ struct Conv {
   }
   /// The pixel of y whose filter place (r,s) meets pixel (n,h,w) of x, or -1.
   __device__ int64_t output_pixel(const Pixel& in, int64_t rs) const {
-    const int64_t r = rs / s_count, s = rs - r * s_count;
+    const int64_t r = divide(rs, s_count), s = rs - r * s_count;
     const int64_t h = in.row + g.padding_h - r * g.dilation_h, w = in.column + g.padding_w - s * g.dilation_w;
-    if (h < 0 || w < 0 || h % g.stride_h != 0 || w % g.stride_w != 0) return -1;
-    const int64_t p = h / g.stride_h, q = w / g.stride_w;
+    if (h < 0 || w < 0) return -1;
+    const int64_t p = divide(h, g.stride_h), q = divide(w, g.stride_w);
+    if (p * g.stride_h != h || q * g.stride_w != w) return -1;
     return p < p_count && q < q_count ? (in.n * p_count + p) * q_count + q : -1;
   }
 };
@@ -69,7 +71,7 @@ struct Patches {
   const T* x;
   bool along_depth;
   __device__ Compute<T> operator()(int64_t group, int64_t npq, int64_t rsc) const {
-    const int64_t rs = rsc / conv.group_c;
+    const int64_t rs = divide(rsc, conv.group_c);
     const int64_t in = conv.input_pixel(Conv::pixel(npq, conv.p_count, conv.q_count), rs);
     if (in < 0) return Compute<T>(0);
     return element(x, in * conv.channels + group * conv.group_c + rsc - rs * conv.group_c);
@@ -92,7 +94,7 @@ struct DataLeft {
   const T* dy;
   bool along_depth;
   __device__ Compute<T> operator()(int64_t group, int64_t nhw, int64_t rsk) const {
-    const int64_t rs = rsk / conv.group_k;
+    const int64_t rs = divide(rsk, conv.group_k);
     const int64_t out = conv.output_pixel(Conv::pixel(nhw, conv.height, conv.width), rs);
     if (out < 0) return Compute<T>(0);
     return element(dy, out * conv.k_count + group * conv.group_k + rsk - rs * conv.group_k);
@@ -105,7 +107,7 @@ struct DataRight {
   const Compute<T>* w;
   bool along_depth;
   __device__ Compute<T> operator()(int64_t group, int64_t rsk, int64_t c) const {
-    const int64_t rs = rsk / conv.group_k, k = group * conv.group_k + rsk - rs * conv.group_k;
+    const int64_t rs = divide(rsk, conv.group_k), k = group * conv.group_k + rsk - rs * conv.group_k;
     return parameter<T>(w, (k * conv.filter + rs) * conv.group_c + c);
   }
 };

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/device/divide.h"
 #include "kernels/cuda/device/elementwise.h"
 #include "kernels/cuda/fill.h"
 
@@ -22,8 +23,8 @@ struct Place {
 struct Extent {
   explicit Extent(const Shape& s) : h(static_cast<int>(s[1])), w(static_cast<int>(s[2])), c(s[3]) {}
   __device__ Place place(int64_t i) const {
-    const int64_t pixel = i / c, row = pixel / w;
-    return {row / h, static_cast<int>(row % h), static_cast<int>(pixel - row * w), i - pixel * c};
+    const int64_t pixel = divide(i, c), row = divide(pixel, w), n = divide(row, h);
+    return {n, static_cast<int>(row - n * h), static_cast<int>(pixel - row * w), i - pixel * c};
   }
   __device__ int64_t offset(int64_t n, int64_t y, int64_t x, int64_t channel) const {
     return ((n * h + y) * w + x) * c + channel;
@@ -183,8 +184,8 @@ struct GlobalAvgBackward {
   Write write;
   template <int kWidth>
   __device__ void run(int64_t i) const {
-    const int64_t pixel = i / channels;
-    Values<kWidth, T> v = load_values<kWidth>(dy + pixel / pixels * channels + (i - pixel * channels));
+    const int64_t pixel = divide(i, channels);
+    Values<kWidth, T> v = load_values<kWidth>(dy + divide(pixel, pixels) * channels + (i - pixel * channels));
 #pragma unroll
     for (int k = 0; k < kWidth; ++k) v.v[k] *= scale;
     land_values(dx + i, v, write);

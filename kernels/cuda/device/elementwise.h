@@ -79,9 +79,10 @@ __device__ __forceinline__ void land_values(T* p, const Values<kWidth, T>& value
 }
 
 /// f.run<kWidth>(i) for each i in [0, n) that is a multiple of kWidth and has its whole group, f.run<1>(i)
-/// for the rest.
+/// for the rest. At least four blocks a multiprocessor, half of its threads: with the first figure alone
+/// ptxas aims higher, and spills.
 template <int kWidth, class F>
-__global__ void __launch_bounds__(kBlock) elementwise_kernel(int64_t n, F f) {
+__global__ void __launch_bounds__(kBlock, 4) elementwise_kernel(int64_t n, F f) {
   const int64_t whole = n / kWidth * kWidth;
   for (int64_t i = grid_start() * kWidth; i < whole; i += grid_stride() * kWidth) f.template run<kWidth>(i);
   if constexpr (kWidth > 1) {

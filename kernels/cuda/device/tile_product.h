@@ -29,9 +29,10 @@ struct TileElement {
 
 /// a(batch, m, k) and b(batch, k, n) give C = Compute<T>; a.along_depth and b.along_depth say which axis is
 /// dense; land(batch, m, n, sum) stores. Sums run over k in order, in C. grid: (tiles of n, tiles of m gone
-/// round, batches gone round).
+/// round, batches gone round). At least two blocks a multiprocessor: without the second figure ptxas keeps to
+/// 64 registers, and spills.
 template <class C, class A, class B, class Land>
-__global__ void __launch_bounds__(kBlock) tile_product_kernel(TileSize size, A a, B b, Land land) {
+__global__ void __launch_bounds__(kBlock, 2) tile_product_kernel(TileSize size, A a, B b, Land land) {
   __shared__ C a_tile[kTileDepth][kTileRow];
   __shared__ C b_tile[kTileDepth][kTileRow];
   const int t = static_cast<int>(threadIdx.x), column = t % kTileThreads, row = t / kTileThreads;
