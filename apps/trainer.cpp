@@ -5,18 +5,15 @@
 
 #include "apps/deferred_scalar.h"
 #include "apps/exact_json.h"
+#include "apps/learner.h"
 #include "apps/line_file.h"
 #include "apps/process_clock.h"
 #include "apps/progress.h"
 #include "apps/report/tfevents.h"
 #include "apps/state_writer.h"
-#include "apps/train_step.h"
-#include "data/sampler.h"
-#include "engine/autograd.h"
 #include "engine/device.h"
 #include "engine/io/checkpoint.h"
 #include "engine/io/weights.h"
-#include "engine/optim/schedule.h"
 #include "kernels/error.h"
 
 namespace cairn::app {
@@ -40,9 +37,6 @@ class Trainer {
   TrainResult run();
 
  private:
-  std::unique_ptr<data::Loader> make_loader(data::Part part, bool training) const;
-  void build_model();
-  void build_optimizer();
   void restore();
   bool run_epoch(std::int64_t epoch, std::int64_t first_batch);
   void train_step(const data::Batch& batch);
@@ -54,21 +48,17 @@ class Trainer {
   Scores scores_of(const Predictions& predictions) const;
   void save_state(std::int64_t epoch, std::int64_t batch);
   Stop stop_asked() const;
-  bool steps_used_up() const { return o_.max_steps > 0 && optimizer_->steps() >= o_.max_steps; }
+  bool steps_used_up() const { return o_.max_steps > 0 && optimizer_.steps() >= o_.max_steps; }
 
   const TrainSetup& setup_;
   const TrainOptions& o_;
   Console& console_;
   ModelCard card_;
-  DType precision_;
   std::unique_ptr<ResidentImages> resident_;  // of the training part, where the device keeps it
   std::unique_ptr<data::Loader> train_loader_, val_loader_;
-  std::unique_ptr<nn::Module> model_;
-  std::unique_ptr<optim::FlatParameters> parameters_;
-  std::unique_ptr<optim::Optimizer> optimizer_;
-  optim::Schedule schedule_;
-  Tensor step_counter_;  // [1] int64 on the device, read by dropout
-  std::unique_ptr<TrainStep> step_;
+  Learner learner_;
+  nn::Module& model_;
+  optim::Optimizer& optimizer_;
   DeferredScalar deferred_loss_;
   std::unique_ptr<report::EventWriter> events_;  // for TensorBoard; null once it has no room
   LineFile metrics_;
@@ -97,128 +87,36 @@ Trainer::Trainer(const TrainSetup& setup)
     : setup_(setup),
       o_(setup.options),
       console_(setup.console),
-      card_{.model = o_.model,
-            .classes = setup.dataset.classes,
-            .image_size = o_.image_size,
-            .resize = o_.resize,
-            .normalization = make_normalization(o_.mean, o_.std)},
-      precision_(choose_precision(o_.precision, setup.device)),
+      card_(card_of(setup)),
+      resident_(make_resident_images(setup)),
+      train_loader_(make_loader(setup, data::Part::train, true, resident_.get())),
+      learner_(setup, resident_.get(), train_loader_->batches_per_epoch()),
+      model_(learner_.model()),
+      optimizer_(learner_.optimizer()),
       deferred_loss_(setup.device),
       events_(std::make_unique<report::EventWriter>(setup.run.path(), wall_seconds())) {
-  const auto items = data::part_items(setup.dataset, setup.manifest, data::Part::train);
-  if (data::parse_augment(o_.augment) == data::Augment::none)
-    resident_ = ResidentImages::make(setup.device, items, o_.image_size);
-  if (resident_)
-    console_.say("the training images (" + std::to_string(resident_->bytes() >> 20) +
-                 " MiB) stay on the device");
-  train_loader_ = make_loader(data::Part::train, true);
-  if (setup.manifest.count(data::Part::val) > 0) val_loader_ = make_loader(data::Part::val, false);
-  build_model();
-  build_optimizer();
+  if (setup.manifest.count(data::Part::val) > 0) val_loader_ = make_loader(setup, data::Part::val, false);
   if (!setup.progress.is_null()) restore();
   metrics_ = LineFile(setup.run.metrics());
   states_ =
-      std::make_unique<StateWriter>(setup.run, o_.keep, setup.resumed_state, *model_, *optimizer_, console_);
-}
-
-std::unique_ptr<data::Loader> Trainer::make_loader(data::Part part, bool training) const {
-  data::LoaderOptions options;
-  options.items = data::part_items(setup_.dataset, setup_.manifest, part);
-  options.sampler.seed = o_.seed;
-  options.sampler.batch_size = training ? o_.batch_size : kPredictBatch;
-  options.sampler.shuffle = training && !o_.no_shuffle;
-  if (training) options.sampler.balance = data::parse_balance(o_.balance);
-  options.image_size = static_cast<int>(o_.image_size);
-  options.resize = parse_resize(o_.resize);
-  const bool fast = training && o_.decode == "fast";
-  options.decode.mode = fast ? data::DecodeMode::fast : data::DecodeMode::exact;
-  options.decode.max_pixels = o_.max_pixels;
-  if (training) {
-    options.augment = data::parse_augment(o_.augment);
-    options.allocate = [device = setup_.device](std::size_t bytes) { return pinned_memory(device, bytes); };
-    options.prefetch += UploadQueue::kInFlight;
-  }
-  if (training && resident_) {
-    options.without_pixels = [this](std::int64_t item) { return resident_->holds(item); };
-    options.cache_bytes = 0;  // each image is decoded once as it is
-  }
-  options.workers = setup_.common.workers;
-  // The test part is read once: it has no use for a cache.
-  if (!o_.cache_file.empty() && part != data::Part::test)
-    options.cache_file = o_.cache_file + (training ? "" : ".val");
-  return std::make_unique<data::Loader>(setup_.dataset, std::move(options));
-}
-
-void Trainer::build_model() {
-  models::ModelOptions options{.classes = static_cast<std::int64_t>(card_.classes.size()),
-                               .image_size = static_cast<int>(o_.image_size),
-                               .seed = o_.seed,
-                               .dropout = {}};
-  if (o_.dropout) options.dropout = static_cast<float>(*o_.dropout);
-  model_ = models::make_model(o_.model, options);
-  if (!o_.init.empty() && setup_.progress.is_null()) {
-    const std::string head(models::model_info(o_.model).head);
-    const io::LoadReport report = io::load_weights(*model_, o_.init, {.head = head, .allow_missing = false});
-    console_.say("weights of " + o_.init + ": " + report.summary());
-  }
-  model_->to(setup_.device);
-  step_counter_ = zeros({1}, DType::i64, setup_.device);
-  model_->set_random_state({.seed = o_.seed, .step = step_counter_});
-  parameters_ = std::make_unique<optim::FlatParameters>(*model_);
-}
-
-void Trainer::build_optimizer() {
-  optimizer_ = optim::make_optimizer(*parameters_, {.kind = optim::parse_optimizer(o_.optimizer),
-                                                    .weight_decay = static_cast<float>(*o_.weight_decay),
-                                                    .momentum = static_cast<float>(o_.momentum),
-                                                    .nesterov = o_.nesterov,
-                                                    .clip_norm = static_cast<float>(o_.clip_norm)});
-  const std::int64_t batches = train_loader_->batches_per_epoch();
-  const std::int64_t all = *o_.epochs * batches;
-  schedule_.kind = optim::parse_schedule(o_.schedule);
-  schedule_.base_lr = static_cast<float>(*o_.lr);
-  schedule_.warmup_steps = std::llround(*o_.warmup_epochs * static_cast<double>(batches));
-  schedule_.total_steps = o_.max_steps > 0 ? std::min(o_.max_steps, all) : all;
-  const std::int64_t step_epochs =
-      o_.step_epochs > 0 ? o_.step_epochs : std::max<std::int64_t>(1, *o_.epochs / 3);
-  schedule_.decay_every = step_epochs * batches;
-  schedule_.gamma = static_cast<float>(o_.step_gamma);
-
-  TrainStepOptions step{.precision = precision_,
-                        .tf32 = o_.precision == "tf32",
-                        .batch_size = o_.batch_size,
-                        .image_size = o_.image_size,
-                        .normalization = card_.normalization,
-                        .loss = {},
-                        .resident = resident_.get()};
-  step.loss.label_smoothing = static_cast<float>(*o_.label_smoothing);
-  if (o_.loss == "focal") step.loss.focal_gamma = static_cast<float>(o_.focal_gamma);
-  const data::Balance balance = data::parse_balance(o_.balance);
-  if (balance == data::Balance::inverse || balance == data::Balance::effective) {
-    std::vector<std::int64_t> counts(card_.classes.size());
-    for (const std::int64_t item : data::part_items(setup_.dataset, setup_.manifest, data::Part::train))
-      ++counts[setup_.dataset.items[item].label];
-    step.loss.class_weights = from_values<float>({static_cast<std::int64_t>(counts.size())},
-                                                 data::class_weights(balance, counts), setup_.device);
-  }
-  step_ = std::make_unique<TrainStep>(*model_, *optimizer_, step_counter_, step, setup_.device, console_);
+      std::make_unique<StateWriter>(setup.run, o_.keep, setup.resumed_state, model_, optimizer_, console_);
 }
 
 void Trainer::restore() {
-  io::load_checkpoint(setup_.resumed_state, *model_, *optimizer_);
+  io::load_checkpoint(setup_.resumed_state, model_, optimizer_);
   const nlohmann::json& p = setup_.progress;
   loss_sum_ = p.at("loss_sum").get<double>();
   loss_images_ = p.at("loss_images").get<std::int64_t>();
   best_score_ = p.at("best_score").get<double>();
   best_epoch_ = p.at("best_epoch").get<std::int64_t>();
   epochs_ = p.at("epochs");
-  if (optim::LossScaler* scaler = step_->loss_scaler()) {
+  if (optim::LossScaler* scaler = learner_.step().loss_scaler()) {
     const nlohmann::json& state = p.at("loss_scale");
     scaler->restore({.scale = state.at("scale").get<float>(),
                      .good_steps = state.at("good_steps").get<std::int32_t>(),
                      .skipped_steps = state.at("skipped_steps").get<std::int32_t>()});
   }
-  setup_.run.cut_metrics(optimizer_->steps());
+  setup_.run.cut_metrics(optimizer_.steps());
 }
 
 void Trainer::save_state(std::int64_t epoch, std::int64_t batch) {
@@ -236,7 +134,7 @@ void Trainer::save_state(std::int64_t epoch, std::int64_t batch) {
                              {"best_score", best_score_},
                              {"best_epoch", best_epoch_},
                              {"epochs", epochs_}};
-  if (optim::LossScaler* scaler = step_->loss_scaler()) {
+  if (optim::LossScaler* scaler = learner_.step().loss_scaler()) {
     const optim::LossScaler::State state = scaler->read();
     progress["loss_scale"] = {
         {"scale", state.scale}, {"good_steps", state.good_steps}, {"skipped_steps", state.skipped_steps}};
@@ -247,7 +145,7 @@ void Trainer::save_state(std::int64_t epoch, std::int64_t batch) {
 void Trainer::take_loss(std::optional<float> loss) {
   if (!loss) return;
   if (!std::isfinite(*loss))
-    throw Error("the loss is " + fixed(*loss, 3) + " at step " + std::to_string(optimizer_->steps()) +
+    throw Error("the loss is " + fixed(*loss, 3) + " at step " + std::to_string(optimizer_.steps()) +
                 ": the learning rate is too high for this model and data; try --lr " +
                 number_text(*o_.lr / 10) + " or --clip-norm 1");
   last_loss_ = static_cast<double>(*loss);
@@ -256,14 +154,14 @@ void Trainer::take_loss(std::optional<float> loss) {
 }
 
 void Trainer::train_step(const data::Batch& batch) {
-  lr_ = schedule_.lr(optimizer_->steps());
-  take_loss(deferred_loss_.exchange(step_->run(batch, lr_)));
+  lr_ = learner_.schedule().lr(optimizer_.steps());
+  take_loss(deferred_loss_.exchange(learner_.step().run(batch, lr_)));
   pending_images_ = batch.size;
 }
 
 // True at its end, false where training has to stop within it.
 bool Trainer::run_epoch(std::int64_t epoch, std::int64_t first_batch) {
-  model_->train();
+  model_.train();
   const std::int64_t batches = train_loader_->batches_per_epoch();
   const std::string title = "epoch " + std::to_string(epoch + 1) + "/" + std::to_string(*o_.epochs);
   Progress progress(title, batches, console_.quiet());
@@ -277,7 +175,7 @@ bool Trainer::run_epoch(std::int64_t epoch, std::int64_t first_batch) {
     train_step(batch);
     const bool stop = stop_asked() != Stop::none;
     const bool last = b + 1 == batches || steps_used_up() || stop;
-    const bool save = o_.checkpoint_every_steps > 0 && optimizer_->steps() % o_.checkpoint_every_steps == 0;
+    const bool save = o_.checkpoint_every_steps > 0 && optimizer_.steps() % o_.checkpoint_every_steps == 0;
     if (last || save || own_steps_ == 0 || o_.log_every_steps > 0) take_loss(deferred_loss_.take());
     if (own_steps_ == 0) {
       synchronize(setup_.device);
@@ -292,9 +190,9 @@ bool Trainer::run_epoch(std::int64_t epoch, std::int64_t first_batch) {
       timed_images_ += batch.size;
     }
     epoch_wait_ = train_loader_->wait_seconds() - waited_before;
-    if (o_.log_every_steps > 0 && optimizer_->steps() % o_.log_every_steps == 0)
+    if (o_.log_every_steps > 0 && optimizer_.steps() % o_.log_every_steps == 0)
       log_metrics({{"kind", "step"},
-                   {"step", optimizer_->steps()},
+                   {"step", optimizer_.steps()},
                    {"epoch", epoch + 1},
                    {"loss", last_loss_},
                    {"lr", lr_}});
@@ -336,7 +234,7 @@ void Trainer::write_events(const nlohmann::json& line) try {
   if (!events_) return;
   const double now = wall_seconds();
   const auto scalar = [&](const std::string& tag, const nlohmann::json& value) {
-    events_->scalar(tag, optimizer_->steps(), now, value.get<float>());
+    events_->scalar(tag, optimizer_.steps(), now, value.get<float>());
   };
   scalar("loss/train", line.at("train_loss"));
   for (const char* name : {"lr", "images_per_s", "data_wait"})
@@ -355,8 +253,8 @@ void Trainer::save_weights(bool best, std::int64_t epoch) {
   io::Metadata metadata = card_metadata(card_);
   metadata["epoch"] = std::to_string(epoch + 1);
   const auto write = [&] {
-    io::save_weights(*model_, setup_.run.last_weights(), metadata);
-    if (best) io::save_weights(*model_, setup_.run.best_weights(), metadata);
+    io::save_weights(model_, setup_.run.last_weights(), metadata);
+    if (best) io::save_weights(model_, setup_.run.best_weights(), metadata);
   };
   try {
     return write();
@@ -379,13 +277,13 @@ void Trainer::finish_epoch(std::int64_t epoch) {
   nlohmann::json line = {
       {"kind", "epoch"},
       {"epoch", epoch + 1},
-      {"step", optimizer_->steps()},
+      {"step", optimizer_.steps()},
       {"train_loss", train_loss},
       {"lr", lr_},
       {"images_per_s", static_cast<double>(epoch_images_) / std::max(epoch_seconds_, 1e-9)},
       {"data_wait", epoch_wait_ / std::max(epoch_seconds_, 1e-9)},
       {"seconds", epoch_seconds_}};
-  if (optim::LossScaler* scaler = step_->loss_scaler()) {
+  if (optim::LossScaler* scaler = learner_.step().loss_scaler()) {
     const optim::LossScaler::State state = scaler->read();
     line["loss_scale"] = state.scale;
     line["skipped_steps"] = state.skipped_steps;
@@ -398,7 +296,7 @@ void Trainer::finish_epoch(std::int64_t epoch) {
                      fixed(train_loss, 4);
   bool best = true;  // without a validation part the last epoch is
   if (val_loader_) {
-    const Predictions predictions = predict_loader(*model_, *val_loader_, card_, setup_.device);
+    const Predictions predictions = predict_loader(model_, *val_loader_, card_, setup_.device);
     const Scores scores = scores_of(predictions);
     line["val"] = summary_json(scores);
     line["val"]["loss"] = predictions.mean_loss();
@@ -453,18 +351,18 @@ TrainResult Trainer::run() {
     console_.say("stopped early: no better epoch than " + std::to_string(best_epoch_) + " in the last " +
                  std::to_string(o_.patience));
   result_.epochs = static_cast<std::int64_t>(epochs_.size());
-  result_.steps = optimizer_->steps();
+  result_.steps = optimizer_.steps();
   result_.best_epoch = best_epoch_;
   if (!epochs_.empty()) result_.train_loss = epochs_.back().at("train_loss").get<double>();
   result_.data_wait = train_seconds_ > 0 ? wait_seconds_ / train_seconds_ : 0;
   if (own_steps_ >= 4) result_.images_per_s = static_cast<double>(timed_images_) / timed_seconds_;
   if (result_.stopped != Stop::none) return result_;
 
-  io::load_weights(*model_, setup_.run.best_weights());
-  if (val_loader_) result_.val = scores_of(predict_loader(*model_, *val_loader_, card_, setup_.device));
+  io::load_weights(model_, setup_.run.best_weights());
+  if (val_loader_) result_.val = scores_of(predict_loader(model_, *val_loader_, card_, setup_.device));
   if (setup_.manifest.count(data::Part::test) > 0) {
-    const auto loader = make_loader(data::Part::test, false);
-    result_.test_predictions = predict_loader(*model_, *loader, card_, setup_.device);
+    const auto loader = make_loader(setup_, data::Part::test, false);
+    result_.test_predictions = predict_loader(model_, *loader, card_, setup_.device);
     result_.test = scores_of(result_.test_predictions);
   }
   return result_;

@@ -1,0 +1,126 @@
+#include "apps/learner.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "data/sampler.h"
+#include "engine/device.h"
+#include "engine/io/weights.h"
+
+namespace cairn::app {
+
+ModelCard card_of(const TrainSetup& setup) {
+  const TrainOptions& o = setup.options;
+  return {.model = o.model,
+          .classes = setup.dataset.classes,
+          .image_size = o.image_size,
+          .resize = o.resize,
+          .normalization = make_normalization(o.mean, o.std)};
+}
+
+std::unique_ptr<data::Loader> make_loader(const TrainSetup& setup, data::Part part, bool training,
+                                          ResidentImages* resident) {
+  const TrainOptions& o = setup.options;
+  data::LoaderOptions options;
+  options.items = data::part_items(setup.dataset, setup.manifest, part);
+  options.sampler.seed = o.seed;
+  options.sampler.batch_size = training ? o.batch_size : kPredictBatch;
+  options.sampler.shuffle = training && !o.no_shuffle;
+  if (training) options.sampler.balance = data::parse_balance(o.balance);
+  options.image_size = static_cast<int>(o.image_size);
+  options.resize = parse_resize(o.resize);
+  const bool fast = training && o.decode == "fast";
+  options.decode.mode = fast ? data::DecodeMode::fast : data::DecodeMode::exact;
+  options.decode.max_pixels = o.max_pixels;
+  if (training) {
+    options.augment = data::parse_augment(o.augment);
+    options.allocate = [device = setup.device](std::size_t bytes) { return pinned_memory(device, bytes); };
+    options.prefetch += UploadQueue::kInFlight;
+  }
+  if (training && resident) {
+    options.without_pixels = [resident](std::int64_t item) { return resident->holds(item); };
+    options.cache_bytes = 0;  // each image is decoded once as it is
+  }
+  options.workers = setup.common.workers;
+  // The test part is read once: it has no use for a cache.
+  if (!o.cache_file.empty() && part != data::Part::test)
+    options.cache_file = o.cache_file + (training ? "" : ".val");
+  return std::make_unique<data::Loader>(setup.dataset, std::move(options));
+}
+
+std::unique_ptr<ResidentImages> make_resident_images(const TrainSetup& setup) {
+  if (data::parse_augment(setup.options.augment) != data::Augment::none) return nullptr;
+  const auto items = data::part_items(setup.dataset, setup.manifest, data::Part::train);
+  auto resident = ResidentImages::make(setup.device, items, setup.options.image_size);
+  if (resident)
+    setup.console.say("the training images (" + std::to_string(resident->bytes() >> 20) +
+                      " MiB) stay on the device");
+  return resident;
+}
+
+Learner::Learner(const TrainSetup& setup, ResidentImages* resident, std::int64_t batches) {
+  build_model(setup);
+  build_optimizer(setup, batches);
+  build_step(setup, resident);
+}
+
+void Learner::build_model(const TrainSetup& setup) {
+  const TrainOptions& o = setup.options;
+  models::ModelOptions options{.classes = static_cast<std::int64_t>(setup.dataset.classes.size()),
+                               .image_size = static_cast<int>(o.image_size),
+                               .seed = o.seed,
+                               .dropout = {}};
+  if (o.dropout) options.dropout = static_cast<float>(*o.dropout);
+  model_ = models::make_model(o.model, options);
+  if (!o.init.empty() && setup.progress.is_null()) {
+    const std::string head(models::model_info(o.model).head);
+    const io::LoadReport report = io::load_weights(*model_, o.init, {.head = head, .allow_missing = false});
+    setup.console.say("weights of " + o.init + ": " + report.summary());
+  }
+  model_->to(setup.device);
+  step_counter_ = zeros({1}, DType::i64, setup.device);
+  model_->set_random_state({.seed = o.seed, .step = step_counter_});
+  parameters_ = std::make_unique<optim::FlatParameters>(*model_);
+}
+
+void Learner::build_optimizer(const TrainSetup& setup, std::int64_t batches) {
+  const TrainOptions& o = setup.options;
+  optimizer_ = optim::make_optimizer(*parameters_, {.kind = optim::parse_optimizer(o.optimizer),
+                                                    .weight_decay = static_cast<float>(*o.weight_decay),
+                                                    .momentum = static_cast<float>(o.momentum),
+                                                    .nesterov = o.nesterov,
+                                                    .clip_norm = static_cast<float>(o.clip_norm)});
+  const std::int64_t all = *o.epochs * batches;
+  schedule_.kind = optim::parse_schedule(o.schedule);
+  schedule_.base_lr = static_cast<float>(*o.lr);
+  schedule_.warmup_steps = std::llround(*o.warmup_epochs * static_cast<double>(batches));
+  schedule_.total_steps = o.max_steps > 0 ? std::min(o.max_steps, all) : all;
+  const std::int64_t step_epochs =
+      o.step_epochs > 0 ? o.step_epochs : std::max<std::int64_t>(1, *o.epochs / 3);
+  schedule_.decay_every = step_epochs * batches;
+  schedule_.gamma = static_cast<float>(o.step_gamma);
+}
+
+void Learner::build_step(const TrainSetup& setup, ResidentImages* resident) {
+  const TrainOptions& o = setup.options;
+  TrainStepOptions step{.precision = choose_precision(o.precision, setup.device),
+                        .tf32 = o.precision == "tf32",
+                        .batch_size = o.batch_size,
+                        .image_size = o.image_size,
+                        .normalization = make_normalization(o.mean, o.std),
+                        .loss = {},
+                        .resident = resident};
+  step.loss.label_smoothing = static_cast<float>(*o.label_smoothing);
+  if (o.loss == "focal") step.loss.focal_gamma = static_cast<float>(o.focal_gamma);
+  const data::Balance balance = data::parse_balance(o.balance);
+  if (balance == data::Balance::inverse || balance == data::Balance::effective) {
+    std::vector<std::int64_t> counts(setup.dataset.classes.size());
+    for (const std::int64_t item : data::part_items(setup.dataset, setup.manifest, data::Part::train))
+      ++counts[setup.dataset.items[item].label];
+    step.loss.class_weights = from_values<float>({static_cast<std::int64_t>(counts.size())},
+                                                 data::class_weights(balance, counts), setup.device);
+  }
+  step_ = std::make_unique<TrainStep>(*model_, *optimizer_, step_counter_, step, setup.device, setup.console);
+}
+
+}  // namespace cairn::app

@@ -1,0 +1,52 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "apps/model_card.h"
+#include "apps/train_step.h"
+#include "apps/trainer.h"
+#include "data/loader.h"
+#include "engine/nn/module.h"
+#include "engine/optim/optimizer.h"
+#include "engine/optim/parameters.h"
+#include "engine/optim/schedule.h"
+
+namespace cairn::app {
+
+/// What the options say of a model, as its files will say it.
+ModelCard card_of(const TrainSetup& setup);
+
+/// Batches of one part. With `training`: shuffled, balanced, augmented, into pinned memory; else in order
+/// and as they are. `resident`, for training, may be null.
+std::unique_ptr<data::Loader> make_loader(const TrainSetup& setup, data::Part part, bool training,
+                                          ResidentImages* resident = nullptr);
+/// The training part where the device keeps it; null where it does not.
+std::unique_ptr<ResidentImages> make_resident_images(const TrainSetup& setup);
+
+/// The model and what changes it, made as the options say: with the weights of --init where the run begins
+/// (not where it resumes), on the device. Everything it is made from must outlive it.
+class Learner {
+ public:
+  /// `batches`: of an epoch, for schedules in epochs.
+  Learner(const TrainSetup& setup, ResidentImages* resident, std::int64_t batches);
+
+  nn::Module& model() { return *model_; }
+  optim::Optimizer& optimizer() { return *optimizer_; }
+  const optim::Schedule& schedule() const { return schedule_; }
+  TrainStep& step() { return *step_; }
+
+ private:
+  void build_model(const TrainSetup& setup);
+  void build_optimizer(const TrainSetup& setup, std::int64_t batches);
+  void build_step(const TrainSetup& setup, ResidentImages* resident);
+
+  std::unique_ptr<nn::Module> model_;
+  Tensor step_counter_;  // [1] int64 on the device, read by dropout
+  std::unique_ptr<optim::FlatParameters> parameters_;
+  std::unique_ptr<optim::Optimizer> optimizer_;
+  optim::Schedule schedule_;
+  std::unique_ptr<TrainStep> step_;
+};
+
+}  // namespace cairn::app
