@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "apps/fine_tuning.h"
 #include "data/sampler.h"
 #include "engine/device.h"
 #include "engine/io/weights.h"
@@ -77,10 +78,12 @@ void Learner::build_model(const TrainSetup& setup) {
     const io::LoadReport report = io::load_weights(*model_, o.init, {.head = head, .allow_missing = false});
     setup.console.say("weights of " + o.init + ": " + report.summary());
   }
+  frozen_batch_norms_ = freeze(*model_, o.freeze);
   model_->to(setup.device);
   step_counter_ = zeros({1}, DType::i64, setup.device);
   model_->set_random_state({.seed = o.seed, .step = step_counter_});
   parameters_ = std::make_unique<optim::FlatParameters>(*model_);
+  scale_rates(*parameters_, o.lr_scale);
 }
 
 void Learner::build_optimizer(const TrainSetup& setup, std::int64_t batches) {
@@ -89,7 +92,8 @@ void Learner::build_optimizer(const TrainSetup& setup, std::int64_t batches) {
                                                     .weight_decay = static_cast<float>(*o.weight_decay),
                                                     .momentum = static_cast<float>(o.momentum),
                                                     .nesterov = o.nesterov,
-                                                    .clip_norm = static_cast<float>(o.clip_norm)});
+                                                    .clip_norm = static_cast<float>(o.clip_norm),
+                                                    .ema_decay = static_cast<float>(o.ema)});
   const std::int64_t all = *o.epochs * batches;
   schedule_.kind = optim::parse_schedule(o.schedule);
   schedule_.base_lr = static_cast<float>(*o.lr);
@@ -99,6 +103,11 @@ void Learner::build_optimizer(const TrainSetup& setup, std::int64_t batches) {
       o.step_epochs > 0 ? o.step_epochs : std::max<std::int64_t>(1, *o.epochs / 3);
   schedule_.decay_every = step_epochs * batches;
   schedule_.gamma = static_cast<float>(o.step_gamma);
+}
+
+void Learner::train() {
+  model_->train();
+  hold_frozen(frozen_batch_norms_);
 }
 
 void Learner::build_step(const TrainSetup& setup, ResidentImages* resident) {

@@ -1,7 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
-#include <string>
+#include <vector>
 
 #include "apps/model_card.h"
 #include "apps/train_step.h"
@@ -35,6 +35,8 @@ class Learner {
   optim::Optimizer& optimizer() { return *optimizer_; }
   const optim::Schedule& schedule() const { return schedule_; }
   TrainStep& step() { return *step_; }
+  /// Puts the model into training mode, but for what is frozen.
+  void train();
 
  private:
   void build_model(const TrainSetup& setup);
@@ -42,6 +44,7 @@ class Learner {
   void build_step(const TrainSetup& setup, ResidentImages* resident);
 
   std::unique_ptr<nn::Module> model_;
+  std::vector<nn::Module*> frozen_batch_norms_;
   Tensor step_counter_;  // [1] int64 on the device, read by dropout
   std::unique_ptr<optim::FlatParameters> parameters_;
   std::unique_ptr<optim::Optimizer> optimizer_;

@@ -159,6 +159,8 @@ void TrainOptions::resolve() {
   require(momentum >= 0 && momentum < 1, "momentum", momentum, "0 <= m < 1");
   require(*weight_decay >= 0 && *weight_decay < 1e6, "weight-decay", *weight_decay, "0 or more");
   require(clip_norm >= 0, "clip-norm", clip_norm, "0 or more");
+  require(ema >= 0 && ema < 1, "ema", ema, "0 <= d < 1");
+  for (const std::string& text : lr_scale) static_cast<void>(parse_lr_scale(text));
   require(*warmup_epochs >= 0 && *warmup_epochs <= whole(*epochs), "warmup-epochs", *warmup_epochs,
           "0 to --epochs");
   require(step_epochs >= 0, "step-epochs", whole(step_epochs), "0 or more");
@@ -183,6 +185,19 @@ void TrainOptions::resolve() {
     throw InputError("--loss focal goes without --label-smoothing: leave one of them out");
   if (loss == "focal" && augment == "standard")
     throw InputError("--loss focal goes without mixed images: use --augment light");
+}
+
+LrScale parse_lr_scale(const std::string& text) {
+  const std::size_t equals = text.rfind('=');
+  LrScale scale;
+  if (equals != std::string::npos && equals > 0) {
+    scale.pattern = text.substr(0, equals);
+    const char* end = text.data() + text.size();
+    const auto parsed = std::from_chars(text.data() + equals + 1, end, scale.factor);
+    if (parsed.ec == std::errc() && parsed.ptr == end && scale.factor >= 0 && scale.factor < 1e6f)
+      return scale;
+  }
+  throw InputError("--lr-scale is '" + text + "', expected names and a factor: 'layer*=0.1'");
 }
 
 double parse_time_limit(const std::string& text) {

@@ -55,6 +55,9 @@ struct TrainOptions {
   bool nesterov = false;
   std::optional<double> weight_decay;
   double clip_norm = 0;
+  double ema = 0;
+  std::vector<std::string> freeze;
+  std::vector<std::string> lr_scale;
   std::string schedule;
   std::optional<double> warmup_epochs;
   std::int64_t step_epochs = 0;
@@ -115,6 +118,17 @@ void visit_train_options(Options& o, Visitor&& v) {
   v("nesterov", o.nesterov, "Nesterov momentum, for sgd", Choices{});
   v("weight-decay", o.weight_decay, "", Choices{});
   v("clip-norm", o.clip_norm, "scale gradients down to this global norm; 0: never", Choices{});
+  v("ema", o.ema,
+    "judge and keep the moving average of the weights with this decay (0.999); 0: the weights themselves",
+    Choices{});
+  v("freeze", o.freeze,
+    "leave the parameters of these names as they are, batch norms with their statistics: 'layer1.*'; may be "
+    "repeated",
+    Choices{});
+  v("lr-scale", o.lr_scale,
+    "multiply the rate of the parameters of these names: 'layer*=0.1'; may be repeated, the last that fits "
+    "counts",
+    Choices{});
   v("schedule", o.schedule, "of the learning rate", Choices{"constant", "cosine", "step"});
   v("warmup-epochs", o.warmup_epochs, "the rate rises linearly over these; fractions allowed", Choices{});
   v("step-epochs", o.step_epochs, "schedule step: epochs between drops; 0: a third of all", Choices{});
@@ -155,6 +169,12 @@ void visit_train_options(Options& o, Visitor&& v) {
     "so long after the start (90s, 55m, 2h) finish the step, save and stop; 0: never", Choices{});
   v("log-every-steps", o.log_every_steps, "a line in metrics.jsonl; 0: epochs only", Choices{});
 }
+/// "PATTERN=FACTOR". Throws InputError.
+struct LrScale {
+  std::string pattern;
+  float factor = 1;
+};
+LrScale parse_lr_scale(const std::string& text);
 /// Seconds of "90s", "55m" or "2h"; 0 for no text and "0". Throws InputError.
 double parse_time_limit(const std::string& text);
 /// Adds every option of the table.

@@ -1,5 +1,6 @@
 #include "apps/run_dir.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <system_error>
@@ -12,9 +13,32 @@ namespace cairn::app {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+// What a run writes before its first step.
+constexpr const char* kWrittenFirst[] = {"config.json", "split.csv", "fixes.csv", "train.log"};
+
+// Nothing in it, or what a run left that failed before its first step (weights that do not fit, a name that
+// is none): nobody wants to go on with that.
+bool never_trained(const std::string& path) {
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(path, error)) {
+    const std::string name = entry.path().filename().string();
+    const bool expected =
+        name == "lock" || name.starts_with("events.out.tfevents") ||
+        (name == "checkpoints" && fs::is_empty(entry.path(), error)) ||
+        (name == "metrics.jsonl" && entry.file_size(error) == 0) ||
+        std::find(std::begin(kWrittenFirst), std::end(kWrittenFirst), name) != std::end(kWrittenFirst);
+    if (!expected || error) return false;
+  }
+  return !error;
+}
+
+}  // namespace
+
 void RunDir::require_free(const std::string& path) {
   std::error_code error;
-  if (fs::exists(path, error) && !(fs::is_directory(path, error) && fs::is_empty(path, error)))
+  if (fs::exists(path, error) && !(fs::is_directory(path, error) && never_trained(path)))
     throw InputError("--out " + path +
                      " is there and not empty: choose another folder, or go on with --resume " + path);
 }
@@ -27,8 +51,8 @@ RunDir RunDir::create(const std::string& path) {
   RunDir run(path);
   run.lock_ = std::make_shared<RunLock>(path);
   // Another process may have found the folder free at the same moment, and be done already.
-  if (fs::exists(run.config(), error))
-    throw InputError("--out " + path + " has just been used by another run");
+  if (!never_trained(path)) throw InputError("--out " + path + " has just been used by another run");
+  for (const char* name : kWrittenFirst) fs::remove(fs::path(path) / name, error);
   return run;
 }
 

@@ -13,9 +13,10 @@ namespace cairn::app {
 /// line by line. Copies share the lock.
 class RunDir {
  public:
-  /// Throws InputError if it is there and not empty.
+  /// Throws InputError if it is there and holds more than what a run leaves that fails before its first step.
   static void require_free(const std::string& path);
-  /// Makes it and locks it. Throws InputError if it is there and not empty, Error if it cannot be made.
+  /// Makes it and locks it, in place of a run that never trained. Throws InputError if require_free() does or
+  /// another process trains there, Error if it cannot be made.
   static RunDir create(const std::string& path);
   /// To read from. Throws InputError if there is no run.
   static RunDir open(const std::string& path);

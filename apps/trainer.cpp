@@ -161,7 +161,7 @@ void Trainer::train_step(const data::Batch& batch) {
 
 // True at its end, false where training has to stop within it.
 bool Trainer::run_epoch(std::int64_t epoch, std::int64_t first_batch) {
-  model_.train();
+  learner_.train();
   const std::int64_t batches = train_loader_->batches_per_epoch();
   const std::string title = "epoch " + std::to_string(epoch + 1) + "/" + std::to_string(*o_.epochs);
   Progress progress(title, batches, console_.quiet());
@@ -295,6 +295,8 @@ void Trainer::finish_epoch(std::int64_t epoch) {
   std::string text = "epoch " + std::to_string(epoch + 1) + "/" + std::to_string(*o_.epochs) + ": loss " +
                      fixed(train_loss, 4);
   bool best = true;  // without a validation part the last epoch is
+  // Judged and written as --ema says, trained on and saved for resuming as the steps left it.
+  std::optional<optim::AverageInPlace> average(optimizer_);
   if (val_loader_) {
     const Predictions predictions = predict_loader(model_, *val_loader_, card_, setup_.device);
     const Scores scores = scores_of(predictions);
@@ -321,6 +323,7 @@ void Trainer::finish_epoch(std::int64_t epoch) {
   loss_images_ = 0;
 
   save_weights(best, epoch);
+  average.reset();
   log_metrics(line);
   write_events(line);
   save_state(epoch + 1, 0);

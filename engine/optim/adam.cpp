@@ -11,7 +11,7 @@ Adam::Adam(FlatParameters& parameters, const OptimizerOptions& options)
       exp_avg_(zeros(parameters.values().shape(), DType::f32, parameters.device())),
       exp_avg_sq_(zeros(parameters.values().shape(), DType::f32, parameters.device())) {}
 
-std::vector<nn::NamedTensor> Adam::state() const {
+std::vector<nn::NamedTensor> Adam::moments() const {
   return {{.name = "exp_avg", .tensor = exp_avg_, .is_buffer = true},
           {.name = "exp_avg_sq", .tensor = exp_avg_sq_, .is_buffer = true}};
 }
@@ -24,17 +24,18 @@ void Adam::fill_scalars(kernels::StepScalars& scalars) const {
   scalars.bias_correction2 = correction(options_.beta2);
 }
 
-void Adam::update(const kernels::StepScalars* scalars) {
+void Adam::update(const FlatParameters::Group& group, const kernels::StepScalars* scalars) {
   call(kernels::adam_step, parameters_.values().queue(),
-       {.param = parameters_.values().inplace(),
-        .grad = parameters_.grads().view(),
-        .exp_avg = exp_avg_.inplace(),
-        .exp_avg_sq = exp_avg_sq_.inplace(),
+       {.param = part_of(parameters_.values(), group).inplace(),
+        .grad = part_of(parameters_.grads(), group).view(),
+        .exp_avg = part_of(exp_avg_, group).inplace(),
+        .exp_avg_sq = part_of(exp_avg_sq_, group).inplace(),
         .shadow = {},
         .scalars = scalars,
         .grad_norm = grad_norm_.view(),
         .nonfinite = nonfinite(),
         .max_norm = options_.clip_norm,
+        .lr_scale = group.lr_scale,
         .beta1 = options_.beta1,
         .beta2 = options_.beta2,
         .eps = options_.eps,

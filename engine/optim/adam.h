@@ -10,11 +10,11 @@ namespace cairn::optim {
 class Adam final : public Optimizer {
  public:
   Adam(FlatParameters& parameters, const OptimizerOptions& options);
-  std::vector<nn::NamedTensor> state() const override;
 
  protected:
   void fill_scalars(kernels::StepScalars& scalars) const override;
-  void update(const kernels::StepScalars* scalars) override;
+  void update(const FlatParameters::Group& group, const kernels::StepScalars* scalars) override;
+  std::vector<nn::NamedTensor> moments() const override;
 
  private:
   Tensor exp_avg_;

@@ -1,11 +1,13 @@
 #include "engine/optim/optimizer.h"
 
+#include "engine/autograd.h"
 #include "engine/optim/adam.h"
 #include "engine/optim/clip.h"
 #include "engine/optim/loss_scaler.h"
 #include "engine/optim/sgd.h"
 #include "kernels/device.h"
 #include "kernels/error.h"
+#include "kernels/pointwise.h"
 
 namespace cairn::optim {
 
@@ -19,8 +21,13 @@ OptimizerKind parse_optimizer(std::string_view name) {
 Optimizer::Optimizer(FlatParameters& parameters, const OptimizerOptions& options)
     : parameters_(parameters),
       options_(options),
+      groups_(parameters.groups()),
       device_scalars_(empty({sizeof(kernels::StepScalars)}, DType::u8, parameters.device())) {
   if (options.clip_norm > 0) grad_norm_ = zeros({1}, DType::f32, parameters.device());
+  if (options.ema_decay > 0) {
+    ema_ = empty_like(parameters.values());
+    call(kernels::cast, ema_.queue(), {parameters.values().view(), ema_.out()});
+  }
 }
 
 void Optimizer::step(float lr) {
@@ -43,7 +50,35 @@ void Optimizer::apply() {
   auto* const scalars = static_cast<kernels::StepScalars*>(device_scalars_.inplace().data);
   if (scaler_) scaler_->update(parameters_.grads(), scalars, options_.beta1, options_.beta2);
   if (grad_norm_.defined()) global_norm(parameters_.grads(), grad_norm_);
-  update(scalars);
+  for (const FlatParameters::Group& group : groups_) update(group, scalars);
+  if (ema_.defined())
+    call(kernels::ema_step, ema_.queue(),
+         {.average = ema_.inplace(),
+          .param = parameters_.values().view(),
+          .scalars = scalars,
+          .nonfinite = nonfinite(),
+          .decay = options_.ema_decay});
+}
+
+std::vector<nn::NamedTensor> Optimizer::state() const {
+  std::vector<nn::NamedTensor> tensors = moments();
+  if (ema_.defined()) tensors.push_back({.name = "ema", .tensor = ema_, .is_buffer = true});
+  return tensors;
+}
+
+void Optimizer::exchange_average() {
+  if (!ema_.defined()) return;
+  const Tensor& values = parameters_.values();
+  const Tensor kept = empty_like(values);
+  call(kernels::cast, values.queue(), {values.view(), kept.out()});
+  call(kernels::cast, values.queue(), {ema_.view(), values.inplace()});
+  call(kernels::cast, values.queue(), {kept.view(), ema_.inplace()});
+}
+
+Tensor Optimizer::part_of(const Tensor& flat, const FlatParameters::Group& group) {
+  if (!flat.defined()) return {};
+  if (group.offset == 0 && group.numel == flat.numel()) return flat;
+  return flat.alias({group.numel}, group.offset);
 }
 
 kernels::ConstView Optimizer::nonfinite() const {
@@ -62,6 +97,8 @@ std::unique_ptr<Optimizer> make_optimizer(FlatParameters& parameters, const Opti
   require(options.beta2 >= 0 && options.beta2 < 1, "beta2", options.beta2, "0 <= b < 1");
   require(options.eps > 0, "eps", options.eps, "more than 0");
   require(options.clip_norm >= 0, "the norm to clip to", options.clip_norm, "0 or more");
+  require(options.ema_decay >= 0 && options.ema_decay < 1, "the average's decay", options.ema_decay,
+          "0 <= d < 1");
   require(!options.nesterov || options.momentum > 0, "momentum", options.momentum,
           "more than 0 for Nesterov");
   if (options.kind == OptimizerKind::sgd) return std::make_unique<Sgd>(parameters, options);

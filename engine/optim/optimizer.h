@@ -24,6 +24,7 @@ struct OptimizerOptions {
   float beta2 = 0.999f;
   float eps = 1e-8f;
   float clip_norm = 0.0f;  // > 0: gradients are scaled down to this global norm
+  float ema_decay = 0.0f;  // > 0: an exponential moving average of the parameters is kept (kernels::EmaStep)
 };
 
 class LossScaler;
@@ -51,13 +52,21 @@ class Optimizer {
   void set_steps(std::int64_t steps) { steps_ = steps; }
   /// Norm of the last step's gradients before clipping, [1] fp32 on the device; undefined without clipping.
   const Tensor& grad_norm() const { return grad_norm_; }
-  /// Flat tensors beside the parameters, for checkpoints: "momentum_buffer"; "exp_avg", "exp_avg_sq".
-  virtual std::vector<nn::NamedTensor> state() const = 0;
+  /// Flat tensors beside the parameters, for checkpoints: "momentum_buffer"; "exp_avg", "exp_avg_sq"; "ema".
+  std::vector<nn::NamedTensor> state() const;
+  bool has_average() const { return ema_.defined(); }
+  /// Exchanges the parameters and their moving average, if there is one. Between exchange and exchange back
+  /// the module may be evaluated and saved, not trained.
+  void exchange_average();
 
  protected:
   Optimizer(FlatParameters& parameters, const OptimizerOptions& options);
   virtual void fill_scalars(kernels::StepScalars&) const {}
-  virtual void update(const kernels::StepScalars* scalars) = 0;
+  /// Queues the kernel for the elements of one group.
+  virtual void update(const FlatParameters::Group& group, const kernels::StepScalars* scalars) = 0;
+  virtual std::vector<nn::NamedTensor> moments() const = 0;
+  /// A group's part of a flat tensor; undefined of an undefined one.
+  static Tensor part_of(const Tensor& flat, const FlatParameters::Group& group);
   /// For the kernels' argument of that name; absent without loss scaling.
   kernels::ConstView nonfinite() const;
   FlatParameters& parameters_;
@@ -66,9 +75,23 @@ class Optimizer {
   Tensor grad_norm_;
 
  private:
+  std::vector<FlatParameters::Group> groups_;
+  Tensor ema_;  // as parameters_.values(); undefined without
   LossScaler* scaler_ = nullptr;
   kernels::StepScalars host_scalars_;
   Tensor device_scalars_;  // [sizeof(StepScalars)] uint8
+};
+
+/// While it lives the module computes with the parameters' moving average, if the optimiser keeps one.
+class AverageInPlace {
+ public:
+  explicit AverageInPlace(Optimizer& optimizer) : optimizer_(optimizer) { optimizer_.exchange_average(); }
+  ~AverageInPlace() { optimizer_.exchange_average(); }
+  AverageInPlace(const AverageInPlace&) = delete;
+  AverageInPlace& operator=(const AverageInPlace&) = delete;
+
+ private:
+  Optimizer& optimizer_;
 };
 
 /// Throws InputError for values out of range. `parameters` must outlive the optimiser.

@@ -1,5 +1,7 @@
 #include "engine/optim/parameters.h"
 
+#include <cmath>
+
 #include "engine/autograd.h"
 #include "kernels/error.h"
 #include "kernels/pointwise.h"
@@ -38,6 +40,24 @@ FlatParameters::FlatParameters(nn::Module& module) {
     p.impl()->offset_bytes = slice.impl()->offset_bytes;
     p.bind_grad(grads_.alias(p.shape(), s.offset));
   }
+}
+
+void FlatParameters::set_lr_scale(std::size_t slice, float factor) {
+  Slice& s = slices_.at(slice);
+  if (!(factor >= 0 && std::isfinite(factor)))
+    throw InputError("the learning rate's factor for " + s.parameter.name + " is " + std::to_string(factor) +
+                     ", expected 0 or more");
+  s.lr_scale = factor;
+}
+
+std::vector<FlatParameters::Group> FlatParameters::groups() const {
+  std::vector<Group> groups;
+  for (const Slice& s : slices_) {
+    if (groups.empty() || groups.back().lr_scale != s.lr_scale)
+      groups.push_back({.offset = s.offset, .numel = 0, .lr_scale = s.lr_scale});
+    groups.back().numel = s.offset + aligned(s.parameter.tensor.numel()) - groups.back().offset;
+  }
+  return groups;
 }
 
 void FlatParameters::zero_grad() {

@@ -23,8 +23,17 @@ class FlatParameters {
   struct Slice {
     nn::NamedTensor parameter;
     std::int64_t offset = 0;  // in elements
+    float lr_scale = 1;       // the learning rate's factor for this parameter
   };
   const std::vector<Slice>& slices() const { return slices_; }
+  /// Call before the optimiser is made. `factor` >= 0, else InputError.
+  void set_lr_scale(std::size_t slice, float factor);
+  /// A stretch of the flat buffers whose parameters have one lr_scale.
+  struct Group {
+    std::int64_t offset = 0, numel = 0;  // in elements
+    float lr_scale = 1;
+  };
+  std::vector<Group> groups() const;
 
   /// The next backward pass assigns.
   void zero_grad();

@@ -9,10 +9,10 @@ namespace cairn::optim {
 class Sgd final : public Optimizer {
  public:
   Sgd(FlatParameters& parameters, const OptimizerOptions& options);
-  std::vector<nn::NamedTensor> state() const override;
 
  protected:
-  void update(const kernels::StepScalars* scalars) override;
+  void update(const FlatParameters::Group& group, const kernels::StepScalars* scalars) override;
+  std::vector<nn::NamedTensor> moments() const override;
 
  private:
   Tensor momentum_buffer_;  // undefined without momentum

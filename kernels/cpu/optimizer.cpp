@@ -54,7 +54,7 @@ void sgd_of(const SgdStep& a) {
   const auto factor = hn::Set(d, static_cast<C>(gradient_factor(*a.scalars, a.grad_norm, a.max_norm)));
   const auto decay = hn::Set(d, static_cast<C>(a.weight_decay));
   const auto momentum = hn::Set(d, static_cast<C>(a.momentum));
-  const auto lr = hn::Set(d, static_cast<C>(a.scalars->lr));
+  const auto lr = hn::Set(d, static_cast<C>(a.scalars->lr * a.lr_scale));
   parallel_elements(a.param.numel(), [&](std::int64_t begin, std::int64_t end, int) HWY_ATTR {
     for_each_vector(d, begin, end, [&](std::int64_t i, auto part) HWY_ATTR {
       const auto vp = load(d, p + i, part);
@@ -79,15 +79,17 @@ void adam_of(const AdamStep& a) {
   T* v = a.exp_avg_sq.as<T>();
   const StepScalars& s = *a.scalars;
   const auto wide = [](float x) { return static_cast<double>(x); };
+  const float base_lr = s.lr * a.lr_scale;
   const auto factor = hn::Set(d, static_cast<C>(gradient_factor(s, a.grad_norm, a.max_norm)));
   const auto beta1 = hn::Set(d, static_cast<C>(a.beta1)), beta2 = hn::Set(d, static_cast<C>(a.beta2));
   const auto rest1 = hn::Set(d, static_cast<C>(1.0 - wide(a.beta1)));
   const auto rest2 = hn::Set(d, static_cast<C>(1.0 - wide(a.beta2)));
   const auto eps = hn::Set(d, static_cast<C>(a.eps));
-  const auto lr = hn::Set(d, static_cast<C>(wide(s.lr) / wide(s.bias_correction1)));
+  const auto lr = hn::Set(d, static_cast<C>(wide(base_lr) / wide(s.bias_correction1)));
   const auto root2 = hn::Set(d, static_cast<C>(1.0 / std::sqrt(wide(s.bias_correction2))));
   // Decoupled decay shrinks the parameter, the other kind goes into the gradient.
-  const auto keep = hn::Set(d, static_cast<C>(a.decoupled ? 1.0 - wide(s.lr) * wide(a.weight_decay) : 1.0));
+  const auto keep =
+      hn::Set(d, static_cast<C>(a.decoupled ? 1.0 - wide(base_lr) * wide(a.weight_decay) : 1.0));
   const auto decay = hn::Set(d, static_cast<C>(a.decoupled ? 0.0f : a.weight_decay));
   parallel_elements(a.param.numel(), [&](std::int64_t begin, std::int64_t end, int) HWY_ATTR {
     for_each_vector(d, begin, end, [&](std::int64_t i, auto part) HWY_ATTR {
@@ -99,6 +101,22 @@ void adam_of(const AdamStep& a) {
       store(d, vv, v + i, part);
       const auto denominator = hn::MulAdd(hn::Sqrt(vv), root2, eps);
       store_param<T>(hn::NegMulAdd(lr, hn::Div(vm, denominator), hn::Mul(keep, old)), p, a.shadow, i, part);
+    });
+  });
+}
+
+template <class T>
+void ema_of(const EmaStep& a) {
+  using C = ComputeOf<T>;
+  const Tag<T> d;
+  T* average = a.average.as<T>();
+  const T* p = a.param.as<T>();
+  const C t = static_cast<C>(a.scalars->step);
+  const auto rest = hn::Set(d, C(1) - std::min(static_cast<C>(a.decay), (C(1) + t) / (C(10) + t)));
+  parallel_elements(a.average.numel(), [&](std::int64_t begin, std::int64_t end, int) HWY_ATTR {
+    for_each_vector(d, begin, end, [&](std::int64_t i, auto part) HWY_ATTR {
+      const auto old = load(d, average + i, part);
+      store(d, hn::MulAdd(rest, hn::Sub(load(d, p + i, part), old), old), average + i, part);
     });
   });
 }
@@ -132,6 +150,13 @@ Status adam_cpu(const Queue&, const AdamStep& a) {
   });
   return {};
 }
+Status ema_cpu(const Queue&, const EmaStep& a) {
+  if (skip_step(a.nonfinite)) return {};
+  with_compute_type(a.dtype(), [&]<class T>(TypeTag<T>) {
+    if constexpr (!std::is_same_v<T, BFloat16>) ema_of<T>(a);
+  });
+  return {};
+}
 Status check_finite_cpu(const Queue&, const CheckFinite& a) {
   with_compute_type(a.dtype(), [&]<class T>(TypeTag<T>) {
     parallel_elements(a.x.numel(), [&](std::int64_t begin, std::int64_t end, int) {
@@ -152,6 +177,7 @@ namespace {
 // Parameters are fp32 whatever the compute dtype is: bf16 ones have their fp32 master here and a shadow.
 CAIRN_CPU_SIMD_FILL(sgd_step, sgd_cpu, nullptr, kParameterDTypes);
 CAIRN_CPU_SIMD_FILL(adam_step, adam_cpu, nullptr, kParameterDTypes);
+CAIRN_CPU_SIMD_FILL(ema_step, ema_cpu, nullptr, kParameterDTypes);
 CAIRN_CPU_SIMD_FILL(check_finite, check_finite_cpu);
 }  // namespace
 }  // namespace cairn::kernels

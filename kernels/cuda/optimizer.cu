@@ -1,9 +1,8 @@
-// SGD, Adam and AdamW over all parameters at once, and the search for values that are not finite;
-// kernels/optimizer.h has the equations.
-// Bytes a parameter in fp32: SGD 12 (p and g read, p written), with momentum 20 (b read and written too);
-// Adam 28 (p, g, m, v read; p, m, v written); 2 more where a 16-bit shadow is written; check_finite 4 (2).
-// Limited by memory. What changes from step to step is read from device memory, so that a captured graph
-// replays.
+// SGD, Adam and AdamW over all parameters at once, their moving average, and the search for values that are
+// not finite; kernels/optimizer.h has the equations. Bytes a parameter in fp32: SGD 12 (p and g read, p
+// written), with momentum 20 (b read and written too); Adam 28 (p, g, m, v read; p, m, v written); 2 more
+// where a 16-bit shadow is written; the average 12; check_finite 4 (2). Limited by memory. What changes from
+// step to step is read from device memory, so that a captured graph replays.
 #include "kernels/optimizer.h"
 
 #include <algorithm>
@@ -27,8 +26,10 @@ struct Parameters {
   const float* grad_norm;      // [1] or null
   const int32_t* nonfinite;    // [1] or null
   float max_norm;
+  float lr_scale;
 
   __device__ bool skip() const { return nonfinite && *nonfinite != 0; }
+  __device__ float lr() const { return scalars->lr * lr_scale; }
   /// What every gradient is multiplied with: grad_scale * clip.
   __device__ T factor() const {
     const T scale = static_cast<T>(scalars->grad_scale);
@@ -63,7 +64,7 @@ struct SgdOf {
   template <int kWidth>
   __device__ void run(int64_t i) const {
     if (all.skip()) return;
-    const T factor = all.factor(), lr = static_cast<T>(all.scalars->lr);
+    const T factor = all.factor(), lr = static_cast<T>(all.lr());
     Values<kWidth, T> p = load_values<kWidth>(all.p + i), g = load_values<kWidth>(all.g + i), buffer{};
     if (b) buffer = load_values<kWidth>(b + i);
 #pragma unroll
@@ -90,7 +91,7 @@ struct AdamOf {
   template <int kWidth>
   __device__ void run(int64_t i) const {
     if (all.skip()) return;
-    const T factor = all.factor(), base_lr = static_cast<T>(all.scalars->lr);
+    const T factor = all.factor(), base_lr = static_cast<T>(all.lr());
     const T lr = base_lr / static_cast<T>(all.scalars->bias_correction1);
     const T root2 = T(1) / std::sqrt(static_cast<T>(all.scalars->bias_correction2));
     // Decoupled decay shrinks the parameter, the other kind goes into the gradient.
@@ -110,6 +111,27 @@ struct AdamOf {
     land_values(m + i, mean, Write::assign);
     land_values(v + i, square, Write::assign);
     all.land(i, p);
+  }
+};
+
+template <class T>
+struct EmaOf {
+  T* average;                  // [n]
+  const T* p;                  // [n]
+  const StepScalars* scalars;  // [1]
+  const int32_t* nonfinite;    // [1] or null
+  T decay;
+  template <int kWidth>
+  __device__ void run(int64_t i) const {
+    if (nonfinite && *nonfinite != 0) return;
+    const T t = static_cast<T>(scalars->step);
+    const T ramp = (T(1) + t) / (T(10) + t);
+    const T rest = T(1) - (decay < ramp ? decay : ramp);
+    Values<kWidth, T> old = load_values<kWidth>(average + i);
+    const Values<kWidth, T> now = load_values<kWidth>(p + i);
+#pragma unroll
+    for (int k = 0; k < kWidth; ++k) old.v[k] = std::fma(rest, now.v[k] - old.v[k], old.v[k]);
+    land_values(average + i, old, Write::assign);
   }
 };
 
@@ -137,7 +159,8 @@ Parameters<T> parameters(const Args& a) {
           a.scalars,
           a.grad_norm.template as<float>(),
           a.nonfinite.template as<int32_t>(),
-          a.max_norm};
+          a.max_norm,
+          a.lr_scale};
 }
 
 // Parameters are fp32 whatever the compute dtype is (double in gradient checks).
@@ -165,6 +188,13 @@ Status adam_cuda(const Queue& q, const AdamStep& a) {
                 static_cast<P>(a.eps), static_cast<P>(a.weight_decay), a.decoupled});
 }
 
+Status ema_cuda(const Queue& q, const EmaStep& a) {
+  return launch_elementwise<kParameterWidth>(stream_of(q), a.average.numel(),
+                                             aligned_16({a.average.data, a.param.data}),
+                                             EmaOf<P>{a.average.as<P>(), a.param.as<P>(), a.scalars,
+                                                      a.nonfinite.as<int32_t>(), static_cast<P>(a.decay)});
+}
+
 Status check_finite_cuda(const Queue& q, const CheckFinite& a) {
   return with_compute_type(a.dtype(), [&]<class T>(TypeTag<T>) {
     return launch_elementwise<16 / static_cast<int>(sizeof(T))>(
@@ -175,6 +205,7 @@ Status check_finite_cuda(const Queue& q, const CheckFinite& a) {
 
 const FillCuda kSgd{sgd_step, &sgd_cuda, nullptr, kParameterDTypes};
 const FillCuda kAdam{adam_step, &adam_cuda, nullptr, kParameterDTypes};
+const FillCuda kEma{ema_step, &ema_cuda, nullptr, kParameterDTypes};
 const FillCuda kCheckFinite{check_finite, &check_finite_cuda};
 
 }  // namespace

@@ -63,6 +63,7 @@ const std::map<std::string, std::string> kCpuExceptions = {
     {"strided_copy", "fp32, fp64, bf16, fp16, uint8, int32, int64"},
     // Parameters are fp32 whatever the compute dtype is.
     {"adam_step", "fp32, fp64"},
+    {"ema_step", "fp32, fp64"},
     {"sgd_step", "fp32, fp64"},
 };
 

@@ -130,6 +130,65 @@ TEST_P(Optimizer, AdamAsTorch) {
     }
 }
 
+// One step with a group's factor is, bit for bit, a step at the rate that the product is.
+TEST_P(Optimizer, TheGroupsFactorMultipliesTheRate) {
+  for (std::int64_t n : kLengths) {
+    const StepScalars scaled{0.25f, 0.5f, 0.75f, 1}, plain{0.125f, 0.5f, 0.75f, 1};
+    const Buffer g = grid(dtype(), {n}, 2);
+    const auto sgd = [&](const StepScalars& s, float lr_scale) {
+      Buffer p = grid(dtype(), {n}, 1);
+      SgdStep a;
+      a.param = p.view();
+      a.grad = g.in();
+      a.scalars = &s;
+      a.lr_scale = lr_scale;
+      run(sgd_step, a);
+      return p;
+    };
+    EXPECT_TRUE(sgd(scaled, 0.5f).same_bits(sgd(plain, 1.0f)));
+    const auto adam = [&](const StepScalars& s, float lr_scale) {
+      Buffer p = grid(dtype(), {n}, 1), m = grid(dtype(), {n}, 3), v = grid(dtype(), {n}, 4, 0, 1);
+      AdamStep a;
+      a.param = p.view();
+      a.grad = g.in();
+      a.exp_avg = m.view();
+      a.exp_avg_sq = v.view();
+      a.scalars = &s;
+      a.lr_scale = lr_scale;
+      a.weight_decay = 0.1f;
+      a.decoupled = true;
+      run(adam_step, a);
+      return p;
+    };
+    EXPECT_TRUE(adam(scaled, 0.5f).same_bits(adam(plain, 1.0f)));
+  }
+}
+
+TEST_P(Optimizer, MovingAverage) {
+  const double eps = rounding_of(dtype());
+  for (const float decay : {0.0f, 0.5f, 0.999f})
+    for (std::int64_t n : kLengths) {
+      Buffer average = grid(dtype(), {n}, 1);
+      Values want = average.values();
+      for (int step = 1; step <= 40; ++step) {
+        const Buffer p = grid(dtype(), {n}, static_cast<std::uint32_t>(10 + step));
+        StepScalars s;
+        s.step = step;
+        EmaStep a;
+        a.average = average.view();
+        a.param = p.in();
+        a.scalars = &s;
+        a.decay = decay;
+        run(ema_step, a);
+        const double d = std::min(wide(decay), (1.0 + step) / (10.0 + step));
+        for (std::size_t i = 0; i < want.size(); ++i)
+          want[i] = d * want[i] + (1 - d) * p.at(static_cast<std::int64_t>(i));
+      }
+      // Each step rounds twice what earlier steps' errors shrink with: less than the sum of 40 steps.
+      expect_close(average, want, 0, 40 * 4 * eps, "decay " + std::to_string(decay));
+    }
+}
+
 TEST_P(Optimizer, NothingMovesAfterANonFiniteGradient) {
   const StepScalars s{0.1f, 1, 1, 1};
   for (int flag : {0, 1}) {
@@ -155,6 +214,14 @@ TEST_P(Optimizer, NothingMovesAfterANonFiniteGradient) {
     run(adam_step, adam);
     EXPECT_EQ(p.same_bits(p0), flag == 1);
     EXPECT_EQ(v.same_bits(v0), flag == 1);
+    EmaStep ema;
+    ema.average = m.view();
+    ema.param = v.in();
+    ema.scalars = &s;
+    ema.nonfinite = nonfinite.in();
+    const Buffer m1 = m.copy();
+    run(ema_step, ema);
+    EXPECT_EQ(m.same_bits(m1), flag == 1);
   }
 }
 

@@ -22,6 +22,7 @@ const std::map<std::string, std::string> kExceptions = {
     {"pad_channels", "fp32, bf16, fp16"},
     // Parameters and their optimiser's state are fp32 whatever the compute dtype is.
     {"adam_step", "fp32, fp64"},
+    {"ema_step", "fp32, fp64"},
     {"sgd_step", "fp32, fp64"},
     {"update_loss_scale", "fp32"},
 };
