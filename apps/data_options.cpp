@@ -103,4 +103,13 @@ void say_parts(const data::Dataset& dataset, const data::Manifest& manifest, Con
        std::to_string(manifest.count(data::Part::val)), std::to_string(manifest.count(data::Part::test)));
 }
 
+data::Manifest split_for(const TrainOptions& o, const CheckedData& checked, Console& console) {
+  data::SplitOptions how = split_options(o.protocol, o.val_fraction, o.test_fraction, o.seed);
+  how.near_duplicates = checked.near_duplicates;
+  data::Split split = data::split_dataset(checked.dataset, checked.hashes, how);
+  for (const std::string& warning : split.warnings) console.warn(warning);
+  data::check_disjoint(split.manifest);
+  return std::move(split.manifest);
+}
+
 }  // namespace cairn::app

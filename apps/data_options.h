@@ -38,6 +38,8 @@ CheckedData check_data(const std::string& path, const CheckOptions& options, Con
 /// The protocol and fractions of the options, as the data floor wants them.
 data::SplitOptions split_options(const std::string& protocol, std::optional<double> val_fraction,
                                  std::optional<double> test_fraction, std::uint64_t seed);
+/// The split that the options ask for, disjoint by content; warnings go to the console.
+data::Manifest split_for(const TrainOptions& o, const CheckedData& checked, Console& console);
 /// Whether a split of this protocol is to look for near duplicates.
 bool wants_near_duplicates(const std::string& protocol, const std::string& near_duplicates);
 

@@ -19,4 +19,11 @@ std::string html_escaped(std::string_view text) {
   return result;
 }
 
+std::string script_json(const nlohmann::json& json) {
+  std::string text;
+  for (const char c : json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace))
+    text += c == '<' ? std::string("\\u003c") : std::string(1, c);
+  return text;
+}
+
 }  // namespace cairn::app

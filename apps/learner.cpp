@@ -2,15 +2,37 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 
 #include "apps/fine_tuning.h"
+#include "apps/prediction.h"
 #include "data/sampler.h"
 #include "engine/device.h"
+#include "engine/io/safetensors.h"
 #include "engine/io/weights.h"
 
 namespace cairn::app {
 
-ModelCard card_of(const TrainSetup& setup) {
+void adopt_normalization(TrainOptions& o, Console& console) {
+  if (o.init.empty() || !o.mean.empty() || !o.std.empty()) return;
+  ModelCard card;
+  card.normalization = imagenet_normalization();
+  std::string source = "no word of it in the file, so ImageNet's";
+  if (std::filesystem::path(o.init).extension() == ".safetensors") {
+    const io::Metadata metadata = io::open_safetensors(o.init).metadata;
+    if (metadata.contains("mean") && metadata.contains("std")) source = "as the file says";
+    read_card(metadata, o.init, card);
+  }
+  o.mean.assign(std::begin(card.normalization.mean), std::end(card.normalization.mean));
+  o.std.assign(std::begin(card.normalization.std), std::end(card.normalization.std));
+  const auto three = [](const std::vector<double>& v) {
+    return number_text(v[0]) + "," + number_text(v[1]) + "," + number_text(v[2]);
+  };
+  console.say("normalisation for " + o.init + ": --mean " + three(o.mean) + " --std " + three(o.std) + " (" +
+              source + ")");
+}
+
+ModelCard card_of(const LearnerSetup& setup) {
   const TrainOptions& o = setup.options;
   return {.model = o.model,
           .classes = setup.dataset.classes,
@@ -19,7 +41,7 @@ ModelCard card_of(const TrainSetup& setup) {
           .normalization = make_normalization(o.mean, o.std)};
 }
 
-std::unique_ptr<data::Loader> make_loader(const TrainSetup& setup, data::Part part, bool training,
+std::unique_ptr<data::Loader> make_loader(const LearnerSetup& setup, data::Part part, bool training,
                                           ResidentImages* resident) {
   const TrainOptions& o = setup.options;
   data::LoaderOptions options;
@@ -49,7 +71,7 @@ std::unique_ptr<data::Loader> make_loader(const TrainSetup& setup, data::Part pa
   return std::make_unique<data::Loader>(setup.dataset, std::move(options));
 }
 
-std::unique_ptr<ResidentImages> make_resident_images(const TrainSetup& setup) {
+std::unique_ptr<ResidentImages> make_resident_images(const LearnerSetup& setup) {
   if (data::parse_augment(setup.options.augment) != data::Augment::none) return nullptr;
   const auto items = data::part_items(setup.dataset, setup.manifest, data::Part::train);
   auto resident = ResidentImages::make(setup.device, items, setup.options.image_size);
@@ -59,13 +81,13 @@ std::unique_ptr<ResidentImages> make_resident_images(const TrainSetup& setup) {
   return resident;
 }
 
-Learner::Learner(const TrainSetup& setup, ResidentImages* resident, std::int64_t batches) {
+Learner::Learner(const LearnerSetup& setup, ResidentImages* resident, std::int64_t batches) {
   build_model(setup);
   build_optimizer(setup, batches);
   build_step(setup, resident);
 }
 
-void Learner::build_model(const TrainSetup& setup) {
+void Learner::build_model(const LearnerSetup& setup) {
   const TrainOptions& o = setup.options;
   models::ModelOptions options{.classes = static_cast<std::int64_t>(setup.dataset.classes.size()),
                                .image_size = static_cast<int>(o.image_size),
@@ -73,7 +95,7 @@ void Learner::build_model(const TrainSetup& setup) {
                                .dropout = {}};
   if (o.dropout) options.dropout = static_cast<float>(*o.dropout);
   model_ = models::make_model(o.model, options);
-  if (!o.init.empty() && setup.progress.is_null()) {
+  if (!o.init.empty() && !setup.resumed) {
     const std::string head(models::model_info(o.model).head);
     const io::LoadReport report = io::load_weights(*model_, o.init, {.head = head, .allow_missing = false});
     setup.console.say("weights of " + o.init + ": " + report.summary());
@@ -86,7 +108,7 @@ void Learner::build_model(const TrainSetup& setup) {
   scale_rates(*parameters_, o.lr_scale);
 }
 
-void Learner::build_optimizer(const TrainSetup& setup, std::int64_t batches) {
+void Learner::build_optimizer(const LearnerSetup& setup, std::int64_t batches) {
   const TrainOptions& o = setup.options;
   optimizer_ = optim::make_optimizer(*parameters_, {.kind = optim::parse_optimizer(o.optimizer),
                                                     .weight_decay = static_cast<float>(*o.weight_decay),
@@ -110,7 +132,7 @@ void Learner::train() {
   hold_frozen(frozen_batch_norms_);
 }
 
-void Learner::build_step(const TrainSetup& setup, ResidentImages* resident) {
+void Learner::build_step(const LearnerSetup& setup, ResidentImages* resident) {
   const TrainOptions& o = setup.options;
   TrainStepOptions step{.precision = choose_precision(o.precision, setup.device),
                         .tf32 = o.precision == "tf32",

@@ -4,9 +4,11 @@
 #include <vector>
 
 #include "apps/model_card.h"
+#include "apps/options.h"
 #include "apps/train_step.h"
-#include "apps/trainer.h"
+#include "data/dataset/dataset.h"
 #include "data/loader.h"
+#include "data/manifest.h"
 #include "engine/nn/module.h"
 #include "engine/optim/optimizer.h"
 #include "engine/optim/parameters.h"
@@ -14,22 +16,36 @@
 
 namespace cairn::app {
 
+/// What a model and its training are made from. The references must outlive it.
+struct LearnerSetup {
+  TrainOptions options;  // resolved
+  CommonOptions common;
+  Device device;
+  const data::Dataset& dataset;
+  const data::Manifest& manifest;
+  Console& console;
+  bool resumed = false;  // the weights come from a state, not from --init
+};
+
+/// Weights made elsewhere expect their own normalisation: mean and std that were not given follow the file of
+/// --init. Call before TrainOptions::resolve().
+void adopt_normalization(TrainOptions& o, Console& console);
 /// What the options say of a model, as its files will say it.
-ModelCard card_of(const TrainSetup& setup);
+ModelCard card_of(const LearnerSetup& setup);
 
 /// Batches of one part. With `training`: shuffled, balanced, augmented, into pinned memory; else in order
 /// and as they are. `resident`, for training, may be null.
-std::unique_ptr<data::Loader> make_loader(const TrainSetup& setup, data::Part part, bool training,
+std::unique_ptr<data::Loader> make_loader(const LearnerSetup& setup, data::Part part, bool training,
                                           ResidentImages* resident = nullptr);
 /// The training part where the device keeps it; null where it does not.
-std::unique_ptr<ResidentImages> make_resident_images(const TrainSetup& setup);
+std::unique_ptr<ResidentImages> make_resident_images(const LearnerSetup& setup);
 
-/// The model and what changes it, made as the options say: with the weights of --init where the run begins
-/// (not where it resumes), on the device. Everything it is made from must outlive it.
+/// The model and what changes it, made as the options say: with the weights of --init, on the device.
+/// Everything it is made from must outlive it.
 class Learner {
  public:
   /// `batches`: of an epoch, for schedules in epochs.
-  Learner(const TrainSetup& setup, ResidentImages* resident, std::int64_t batches);
+  Learner(const LearnerSetup& setup, ResidentImages* resident, std::int64_t batches);
 
   nn::Module& model() { return *model_; }
   optim::Optimizer& optimizer() { return *optimizer_; }
@@ -39,9 +55,9 @@ class Learner {
   void train();
 
  private:
-  void build_model(const TrainSetup& setup);
-  void build_optimizer(const TrainSetup& setup, std::int64_t batches);
-  void build_step(const TrainSetup& setup, ResidentImages* resident);
+  void build_model(const LearnerSetup& setup);
+  void build_optimizer(const LearnerSetup& setup, std::int64_t batches);
+  void build_step(const LearnerSetup& setup, ResidentImages* resident);
 
   std::unique_ptr<nn::Module> model_;
   std::vector<nn::Module*> frozen_batch_norms_;

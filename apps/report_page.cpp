@@ -16,14 +16,6 @@
 namespace cairn::app {
 namespace {
 
-// As the text of a <script type="application/json">: no "<" means no end tag and no comment within.
-std::string script_json(const nlohmann::json& json) {
-  std::string text;
-  for (const char c : json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace))
-    text += c == '<' ? std::string("\\u003c") : std::string(1, c);
-  return text;
-}
-
 Predictions predict_part(const FinishedRun& f, const ModelCard& card, nn::Module& model, data::Part part,
                          const data::DecodeOptions& decode) {
   const std::vector<std::int64_t> items = data::part_items(f.dataset, f.manifest, part);

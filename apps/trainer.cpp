@@ -5,7 +5,6 @@
 
 #include "apps/deferred_scalar.h"
 #include "apps/exact_json.h"
-#include "apps/learner.h"
 #include "apps/line_file.h"
 #include "apps/process_clock.h"
 #include "apps/progress.h"

@@ -5,28 +5,18 @@
 #include <string>
 #include <vector>
 
-#include "apps/console.h"
+#include "apps/learner.h"
 #include "apps/metrics.h"
-#include "apps/model_card.h"
-#include "apps/options.h"
 #include "apps/prediction.h"
 #include "apps/run_dir.h"
-#include "data/dataset/dataset.h"
-#include "data/manifest.h"
 
 namespace cairn::app {
 
 /// What a run is made of. The references must outlive the training.
-struct TrainSetup {
-  TrainOptions options;  // resolved
-  CommonOptions common;
-  Device device;
-  const data::Dataset& dataset;
-  const data::Manifest& manifest;
+struct TrainSetup : LearnerSetup {
   std::string manifest_text;  // split.csv, kept in the state
   std::string fixes_text;     // fixes.csv, kept in the state; may be empty
   const RunDir& run;
-  Console& console;
   /// The state to go on from and the progress that it holds; empty and null: begin at the beginning.
   std::string resumed_state;
   nlohmann::json progress;

@@ -14,6 +14,7 @@ struct Command {
 Command add_doctor(CLI::App& app);
 Command add_evaluate(CLI::App& app);
 Command add_export(CLI::App& app);
+Command add_find_lr(CLI::App& app);
 Command add_inspect(CLI::App& app);
 Command add_new_op(CLI::App& app);
 Command add_predict(CLI::App& app);
@@ -22,8 +23,8 @@ Command add_split(CLI::App& app);
 Command add_train(CLI::App& app);
 
 inline std::vector<Command> add_commands(CLI::App& app) {
-  return {add_train(app), add_evaluate(app), add_predict(app), add_serve(app), add_export(app),
-          add_split(app), add_inspect(app),  add_new_op(app),  add_doctor(app)};
+  return {add_train(app),  add_evaluate(app), add_find_lr(app), add_predict(app), add_serve(app),
+          add_export(app), add_split(app),    add_inspect(app), add_new_op(app),  add_doctor(app)};
 }
 
 }  // namespace cairn::app

@@ -63,26 +63,6 @@ std::string default_out(const std::string& model) {
   return "runs/" + model + "-" + stamp;
 }
 
-// Weights made elsewhere expect their own normalisation; mean and std not given follow the file.
-void adopt_normalization(TrainOptions& o, Console& console) {
-  if (o.init.empty() || !o.mean.empty() || !o.std.empty()) return;
-  ModelCard card;
-  card.normalization = imagenet_normalization();
-  std::string source = "no word of it in the file, so ImageNet's";
-  if (std::filesystem::path(o.init).extension() == ".safetensors") {
-    const io::Metadata metadata = io::open_safetensors(o.init).metadata;
-    if (metadata.contains("mean") && metadata.contains("std")) source = "as the file says";
-    read_card(metadata, o.init, card);
-  }
-  o.mean.assign(std::begin(card.normalization.mean), std::end(card.normalization.mean));
-  o.std.assign(std::begin(card.normalization.std), std::end(card.normalization.std));
-  const auto three = [](const std::vector<double>& v) {
-    return number_text(v[0]) + "," + number_text(v[1]) + "," + number_text(v[2]);
-  };
-  console.say("normalisation for " + o.init + ": --mean " + three(o.mean) + " --std " + three(o.std) + " (" +
-              source + ")");
-}
-
 std::string read_text(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
@@ -96,33 +76,24 @@ TrainResult run_one(const Options& options, Device device, const data::Dataset& 
                     const data::Manifest& manifest, const std::string& fixes, const RunDir& run,
                     Console& console, const FoundState& state = {}) {
   const TrainOptions& o = options.train;
-  ModelCard card{.model = o.model,
-                 .classes = dataset.classes,
-                 .image_size = o.image_size,
-                 .resize = o.resize,
-                 .normalization = make_normalization(o.mean, o.std)};
+  const LearnerSetup learner{.options = o,
+                             .common = options.common,
+                             .device = device,
+                             .dataset = dataset,
+                             .manifest = manifest,
+                             .console = console,
+                             .resumed = !state.path.empty()};
   if (state.path.empty()) {
     data::write_manifest(run.split(), manifest);
     if (!fixes.empty()) data::write_file_atomically(run.fixes(), fixes);
   }
-  run.write_config(o, card,
+  run.write_config(o, card_of(learner),
                    {{"device", to_string(device)},
                     {"threads", compute_threads()},
                     {"workers", options.common.workers},
                     {"computed_in", computed_in(o.precision, device)}});
-  TrainSetup setup{.options = o,
-                   .common = options.common,
-                   .device = device,
-                   .dataset = dataset,
-                   .manifest = manifest,
-                   .manifest_text = read_text(run.split()),
-                   .fixes_text = fixes,
-                   .run = run,
-                   .console = console,
-                   .resumed_state = state.path,
-                   .progress = state.progress,
-                   .stop_signal = &stop_signal,
-                   .time_limit_s = parse_time_limit(o.time_limit)};
+  const TrainSetup setup{learner,    read_text(run.split()), fixes,        run,
+                         state.path, state.progress,         &stop_signal, parse_time_limit(o.time_limit)};
   TrainResult result = train(setup);
   if (result.stopped != Stop::none) return result;
   write_report({.run = run,
@@ -146,15 +117,6 @@ int stopped(const TrainResult& result, const TrainOptions& o, const RunDir& run)
   throw Error("stopped " +
               (result.stopped == Stop::signal ? "by a signal" : "at --time-limit " + o.time_limit) +
               ", and saved; go on with: cairn train --resume " + run.path());
-}
-
-data::Manifest split_for(const TrainOptions& o, const CheckedData& checked, Console& console) {
-  data::SplitOptions how = split_options(o.protocol, o.val_fraction, o.test_fraction, o.seed);
-  how.near_duplicates = checked.near_duplicates;
-  data::Split split = data::split_dataset(checked.dataset, checked.hashes, how);
-  for (const std::string& warning : split.warnings) console.warn(warning);
-  data::check_disjoint(split.manifest);
-  return std::move(split.manifest);
 }
 
 // --folds K --seeds N: every fold with every seed, each in its own run directory.
