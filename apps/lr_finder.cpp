@@ -111,7 +111,7 @@ std::string lr_page(const LrSearch& search, const std::string& title) {
          "</p><noscript>The curve needs JavaScript; nothing is fetched from "
          "anywhere.</noscript><main></main>" +
          "<script type=\"application/json\" id=\"curve\">" + script_json(chart) + "</script>" +
-         script(assets::chart_js) + script(assets::fixes_js) + script(assets::charts_js) +
+         script(assets::chart_js) + script(assets::charts_js) +
          script(
              "if (typeof Chart !== 'undefined') chartColors();"
              "drawChart(document.querySelector('main'), "

@@ -1,5 +1,12 @@
 'use strict';
-// Curves and the reliability diagram, drawn by Chart.js where the page has it, else as tables.
+// What the pages' scripts share, and the curves and the reliability diagram, drawn by Chart.js where the page has it, else as tables.
+function el(name, attributes = {}, children = []) {
+  const e = document.createElement(name);
+  for (const [k, v] of Object.entries(attributes)) if (v !== undefined && v !== false) e.setAttribute(k, v === true ? '' : v);
+  for (const child of [children].flat()) e.append(child);
+  return e;
+}
+
 const dark = matchMedia('(prefers-color-scheme: dark)');
 const palette = ['#2a7de1', '#d9822b', '#2f9e6e'];
 const drawn = [];

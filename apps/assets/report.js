@@ -1,11 +1,5 @@
 'use strict';
 // Builds the page from the JSON in #report. Text of the data set only ever becomes text nodes and attributes.
-function el(name, attributes = {}, children = []) {
-  const e = document.createElement(name);
-  for (const [k, v] of Object.entries(attributes)) if (v !== undefined && v !== false) e.setAttribute(k, v === true ? '' : v);
-  for (const child of [children].flat()) e.append(child);
-  return e;
-}
 const report = JSON.parse(document.getElementById('report').textContent);
 const main = document.querySelector('main');
 const className = c => report.classes[c] ?? '?';
