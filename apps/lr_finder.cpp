@@ -99,6 +99,11 @@ std::string lr_page(const LrSearch& search, const std::string& title) {
   std::string words = "The loss never fell: try a lower --from, or look at the data.";
   if (search.suggested > 0) {
     chart["marked"] = axis_label(marked->lr);
+    // What explodes leaves the picture, or nothing else would be seen.
+    double highest = 0;
+    for (const LrPoint& p : search.points)
+      if (p.lr <= search.at_minimum) highest = std::max(highest, p.smoothed);
+    chart["max"] = std::ceil(15 * highest) / 10;
     words = "Suggested: --lr " + axis_label(search.suggested) + ". The loss falls fastest at " +
             axis_label(search.steepest) + " and is least at " + axis_label(search.at_minimum) + ".";
   }
