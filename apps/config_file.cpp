@@ -29,6 +29,17 @@ std::string config_path(const std::vector<std::string>& arguments) {
   return path;
 }
 
+std::vector<CLI::ConfigItem> items_of(const std::string& path) {
+  std::ifstream file(path);
+  try {
+    if (!file || file.peek() == std::ifstream::traits_type::eof())
+      throw InputError("it cannot be read, or is empty");
+    return CLI::ConfigTOML().from_config(file);
+  } catch (const std::exception& error) {
+    throw InputError("--config " + path + ": " + error.what());
+  }
+}
+
 bool given(const std::vector<std::string>& arguments, const std::string& option) {
   return std::any_of(arguments.begin(), arguments.end(),
                      [&](const std::string& a) { return a == option || a.starts_with(option + "="); });
@@ -50,19 +61,21 @@ void add_config_option(CLI::App& command) {
       ->type_name("FILE");
 }
 
+std::vector<std::string> plugins_of_config(const std::vector<std::string>& arguments) {
+  const std::string path = config_path(arguments);
+  std::vector<std::string> plugins;
+  if (path.empty() || given(arguments, "--plugin")) return plugins;
+  for (const CLI::ConfigItem& item : items_of(path))
+    if (item.name == "plugin" && (item.parents.empty() || item.parents[0] == arguments[0]))
+      plugins.insert(plugins.end(), item.inputs.begin(), item.inputs.end());
+  return plugins;
+}
+
 std::vector<std::string> with_config_file(const CLI::App& app, std::vector<std::string> arguments) {
   const CLI::App* command = arguments.empty() ? nullptr : find_command(app, arguments[0]);
   const std::string path = command ? config_path(arguments) : "";
   if (path.empty()) return arguments;
-  std::ifstream file(path);
-  std::vector<CLI::ConfigItem> items;
-  try {
-    if (!file || file.peek() == std::ifstream::traits_type::eof())
-      throw InputError("it cannot be read, or is empty");
-    items = CLI::ConfigTOML().from_config(file);
-  } catch (const std::exception& error) {
-    throw InputError("--config " + path + ": " + error.what());
-  }
+  const std::vector<CLI::ConfigItem> items = items_of(path);
   std::vector<std::string> from_file;
   std::set<std::string> seen;
   for (const CLI::ConfigItem& item : items) {
@@ -75,12 +88,14 @@ std::vector<std::string> with_config_file(const CLI::App& app, std::vector<std::
     if (!known || option == kConfig || option == "--help")
       throw InputError("--config " + path + ": '" + item.name + "' is no option of cairn " +
                        command->get_name() + "; see cairn " + command->get_name() + " --help");
-    if (option == "--plugin")  // it may bring options and models: it is read before all else
-      throw InputError("--config " + path + ": --plugin goes on the command line");
     if (!seen.insert(item.fullname()).second)
       throw InputError("--config " + path + ": '" + item.name + "' stands there twice");
     if (given(arguments, option)) continue;
-    from_file.push_back(option + "=" + joined(item.inputs));
+    // A list is one value of options that take several at once, and the option repeated of the others.
+    if (known->get_delimiter() != '\0')
+      from_file.push_back(option + "=" + joined(item.inputs));
+    else
+      for (const std::string& value : item.inputs) from_file.push_back(option + "=" + value);
   }
   arguments.insert(arguments.begin() + 1, from_file.begin(), from_file.end());
   return arguments;

@@ -14,4 +14,8 @@ void add_config_option(CLI::App& command);
 /// a key that is no option of the command.
 std::vector<std::string> with_config_file(const CLI::App& app, std::vector<std::string> arguments);
 
+/// The plugins that --config names for this command, which bring models that its other lines may name. None
+/// where the command line has --plugin. Throws InputError for a file that cannot be read.
+std::vector<std::string> plugins_of_config(const std::vector<std::string>& arguments);
+
 }  // namespace cairn::app

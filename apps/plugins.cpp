@@ -1,7 +1,9 @@
 #include "apps/plugins.h"
 
+#include <algorithm>
 #include <string_view>
 
+#include "apps/config_file.h"
 #include "kernels/error.h"
 #include "models/plugin.h"
 
@@ -20,6 +22,8 @@ void load_plugins_of(int argc, char** argv) {
       models::load_plugin(std::string(argument.substr(flag.size() + 1)));
     }
   }
+  for (const std::string& path : plugins_of_config({argv + std::min(argc, 1), argv + argc}))
+    models::load_plugin(path);
 }
 
 void load_plugins(std::vector<std::string>& paths) {

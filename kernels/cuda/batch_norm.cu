@@ -76,9 +76,10 @@ __global__ void __launch_bounds__(kBlock) sums_kernel(Walk walk, F f, double* pa
     const int64_t step = static_cast<int64_t>(gridDim.x) * walk.rows_per_block;
     for (int64_t row = static_cast<int64_t>(blockIdx.x) * walk.rows_per_block + walk.row(); row < walk.rows;
          row += kRows * step) {
-      const int64_t left = (walk.rows - row + step - 1) / step;
-      f.template add<kWidth>(state, row * walk.channels + column, step * walk.channels,
-                             left < kRows ? static_cast<int>(left) : kRows, first, second);
+      int rows = 0;  // counted, since a 64-bit division is a call around which registers spill
+#pragma unroll
+      for (int k = 0; k < kRows; ++k) rows += row + k * step < walk.rows ? 1 : 0;
+      f.template add<kWidth>(state, row * walk.channels + column, step * walk.channels, rows, first, second);
     }
   }
 #pragma unroll
@@ -128,7 +129,7 @@ __global__ void __launch_bounds__(kBlock)
 
 /// f.run<kWidth>(state, i) for all groups of elements; state = f.prepare<kWidth>(channel).
 template <int kWidth, class F>
-__global__ void __launch_bounds__(kBlock) walk_kernel(Walk walk, F f) {
+__global__ void __launch_bounds__(kBlock, 2) walk_kernel(Walk walk, F f) {
   if (!walk.template active<kWidth>()) return;
   const int64_t column = walk.template column<kWidth>();
   const auto state = f.template prepare<kWidth>(column);

@@ -85,7 +85,8 @@ struct Problem {
   double* row_loss;        // [N], scratch
   double* total_weight;    // [1], scratch; written with weights only
   int64_t rows, classes;
-  double smoothing, gamma;
+  double smoothing, each;  // label smoothing, and a class' share of it
+  double gamma;
 };
 
 // One image's targets: up to two labels with their shares, which sum to 1.
@@ -118,12 +119,15 @@ __global__ void __launch_bounds__(kBlock) total_weight_kernel(Problem<T> p) {
   if (threadIdx.x == 0) *p.total_weight = total;
 }
 
-template <class Row, class T>
-__global__ void __launch_bounds__(kBlock) cross_entropy_kernel(Problem<T> p) {
+// kFocal: gamma > 0, which goes with one label an image and without smoothing. In one kernel with the common
+// case its logarithms would make that spill; told of one block a multiprocessor, ptxas spills nothing.
+template <class Row, bool kFocal, class T>
+__global__ void __launch_bounds__(kBlock, 1) cross_entropy_kernel(Problem<T> p) {
   using C = Compute<T>;
+  constexpr int kLabels = kFocal ? 1 : 2;
   __shared__ C scratch[32];
   __shared__ double scratch_sum[32];
-  const double total_weight = p.weights ? *p.total_weight : static_cast<double>(p.rows);
+  const double per_weight = 1.0 / (p.weights ? *p.total_weight : static_cast<double>(p.rows));
   for (int64_t n = Row::first_row(); n < p.rows; n += Row::row_step()) {
     const T* z = p.logits + n * p.classes;
     C max;
@@ -135,34 +139,34 @@ __global__ void __launch_bounds__(kBlock) cross_entropy_kernel(Problem<T> p) {
     };
     const Target target = target_of(p, n);
 
+    double scale = per_weight, power = 1;
+    if constexpr (kFocal) {
+      // l = w (1-q)^g (-log q), q = p_label: dl/dz_k = w ((1-q)^g - g (1-q)^(g-1) q log q) (p_k - [k =
+      // label]). log q / (1-q) tends to -1 at q = 1. The power by exp and log: pow is a call around which
+      // registers spill.
+      const double log_q = log_p(target.label[0]), rest = -std::expm1(log_q);
+      const double ratio = rest < 1e-8 ? -1.0 : log_q / rest;
+      power = std::exp(p.gamma * std::log(rest));
+      scale *= power - p.gamma * power * std::exp(log_q) * ratio;
+    }
     double loss = 0, mass = 0;  // mass = sum_c t_c w_c
-    for (int k = 0; k < 2; ++k) {
+    for (int k = 0; k < kLabels; ++k) {
       if (target.share[k] == 0.0) continue;
       const double tw = (1.0 - p.smoothing) * target.share[k] * weight_of(p, target.label[k]);
       loss -= tw * log_p(target.label[k]);
       mass += tw;
     }
-    if (p.smoothing > 0.0) {
+    if (!kFocal && p.smoothing > 0.0) {
       double uniform = 0, uniform_mass = 0;
       for (int64_t c = Row::thread(); c < p.classes; c += Row::kThreads) {
         uniform -= weight_of(p, c) * log_p(c);
         uniform_mass += weight_of(p, c);
       }
-      const double each = p.smoothing / static_cast<double>(p.classes);
-      loss += each * Row::template reduce<Sum>(uniform, 0.0, scratch_sum);
-      mass += each * Row::template reduce<Sum>(uniform_mass, 0.0, scratch_sum);
+      loss += p.each * Row::template reduce<Sum>(uniform, 0.0, scratch_sum);
+      mass += p.each * Row::template reduce<Sum>(uniform_mass, 0.0, scratch_sum);
     }
 
-    double scale = 1.0 / total_weight;
-    if (p.gamma > 0.0) {
-      // l = w (1-q)^g (-log q), q = p_label: dl/dz_k = w ((1-q)^g - g (1-q)^(g-1) q log q) (p_k - [k =
-      // label]). log q / (1-q) tends to -1 at q = 1.
-      const double log_q = log_p(target.label[0]), rest = -std::expm1(log_q);
-      const double ratio = rest < 1e-8 ? -1.0 : log_q / rest;
-      const double power = std::pow(rest, p.gamma);
-      loss *= power;
-      scale *= power - p.gamma * power * std::exp(log_q) * ratio;
-    }
+    if constexpr (kFocal) loss *= power;
     if (Row::thread() == 0) {
       p.row_loss[n] = loss;
       if (p.per_image) p.per_image[n] = static_cast<C>(loss);
@@ -171,11 +175,11 @@ __global__ void __launch_bounds__(kBlock) cross_entropy_kernel(Problem<T> p) {
 
     C* dz = p.dlogits + n * p.classes;
     const C factor = static_cast<C>(scale * mass / sum);
-    const C spread = static_cast<C>(scale * p.smoothing / static_cast<double>(p.classes));
+    const C spread = static_cast<C>(scale * p.each);
     for (int64_t c = Row::thread(); c < p.classes; c += Row::kThreads) {
       C g = factor * std::exp(to_float(z[c]) - max);
-      if (spread > C(0)) g -= spread * (p.weights ? p.weights[c] : C(1));
-      for (int k = 0; k < 2; ++k)
+      if (!kFocal && spread > C(0)) g -= spread * (p.weights ? p.weights[c] : C(1));
+      for (int k = 0; k < kLabels; ++k)
         if (c == target.label[k] && target.share[k] != 0.0)
           g -= static_cast<C>(scale * (1.0 - p.smoothing) * target.share[k] * weight_of(p, c));
       dz[c] = g;
@@ -222,14 +226,17 @@ Status softmax_cross_entropy_cuda(const Queue& q, const SoftmaxCrossEntropy& a) 
                        rows,
                        classes,
                        static_cast<double>(a.label_smoothing),
+                       static_cast<double>(a.label_smoothing) / static_cast<double>(classes),
                        static_cast<double>(a.focal_gamma)};
     if (p.weights)
       if (Status s = launch(total_weight_kernel<T>, dim3(1), dim3(kBlock), 0, stream_of(q), p); !s.ok())
         return s;
-    if (Status s = launch(classes <= kMostWarpClasses ? cross_entropy_kernel<WarpRow, T>
-                                                      : cross_entropy_kernel<BlockRow, T>,
-                          dim3(row_blocks(rows, classes)), dim3(kBlock), 0, stream_of(q), p);
-        !s.ok())
+    const bool warps = classes <= kMostWarpClasses;
+    auto* const kernel =
+        p.gamma > 0
+            ? (warps ? cross_entropy_kernel<WarpRow, true, T> : cross_entropy_kernel<BlockRow, true, T>)
+            : (warps ? cross_entropy_kernel<WarpRow, false, T> : cross_entropy_kernel<BlockRow, false, T>);
+    if (Status s = launch(kernel, dim3(row_blocks(rows, classes)), dim3(kBlock), 0, stream_of(q), p); !s.ok())
       return s;
     return launch(mean_loss_kernel<T>, dim3(1), dim3(kBlock), 0, stream_of(q), p);
   });

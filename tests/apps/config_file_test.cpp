@@ -51,6 +51,7 @@ TEST_F(ConfigFile, GivesEveryKindOfOptionAndTheCommandLineWins) {
       "std = 0.25\n"
       "no-shuffle = true\n"
       "nesterov = false\n"
+      "freeze = ['features.0.*', 'features.4.bias']\n"
       "quiet = true\n"
       "seed = 11\n"
       "[evaluate]\n"
@@ -58,6 +59,7 @@ TEST_F(ConfigFile, GivesEveryKindOfOptionAndTheCommandLineWins) {
   const Outcome o = cairn("train --seed 5 --config " + file + " --batch-size=2 --out " + folder_.path("run"));
   ASSERT_EQ(o.status, 0) << o.err;
   const json options = json::parse(read_file(folder_.path("run/config.json")))["options"];
+  EXPECT_EQ(options["freeze"], json({"features.0.*", "features.4.bias"}));
   EXPECT_EQ(options["image-size"], 16);
   EXPECT_EQ(options["model"], "model_cnn");
   EXPECT_EQ(options["lr"], 2.5e-3);
@@ -81,6 +83,7 @@ TEST_F(ConfigFile, WhatIsWrongIsNamed) {
   refused("seed = \"many\"\n", "--seed");
   refused("config = \"other.toml\"\n", "'config' is no option");
   refused("help = true\n", "'help' is no option");
+  refused("plugin = ['missing.so']\n", "there is no plugin", "train");
   refused("this is no TOML\n", "is no option");
   refused("", "cannot be read, or is empty");
   const Outcome missing = cairn("doctor --config " + folder_.path("missing.toml"));
