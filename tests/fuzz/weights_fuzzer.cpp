@@ -1,10 +1,11 @@
 // The readers of weights on any bytes: tensors that can be read and fill their shapes, or InputError.
-// CAIRN_FUZZ_READER is 0 for safetensors (a checkpoint is one too), 1 for PyTorch's .pth, 2 for a pickle
-// alone, with no checksum before it.
+// CAIRN_FUZZ_READER is 0 for safetensors, 1 for PyTorch's .pth, 2 for a pickle alone, with no checksum before
+// it, 3 for a checkpoint: a safetensors file whose sum and progress are read too.
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 
 #include "engine/io/pickle.h"
 #include "engine/io/pth.h"
@@ -38,6 +39,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     read_all(io::open_safetensors(path));
 #elif CAIRN_FUZZ_READER == 1
     read_all(io::open_pth(path));
+#elif CAIRN_FUZZ_READER == 3
+    const io::StoredTensors stored = io::open_safetensors(path);
+    read_all(stored);
+    const auto progress = stored.metadata.find("progress");
+    if (progress != stored.metadata.end())
+      static_cast<void>(nlohmann::json::parse(progress->second, nullptr, /*allow_exceptions=*/false));
+    io::check_sum(path);
 #else
     if (!io::pickle::parse(io::InputFile(path), {data, data + size}).root) std::abort();
 #endif
