@@ -3,38 +3,21 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <fstream>
 #include <limits>
-#include <string>
+
+#include "data/available_memory.h"
 
 namespace cairn::data {
 namespace {
 
 enum SlotState : uint8_t { kEmpty, kFilling, kReady };
 
-// A number standing alone in a file, as control groups have them; -1 where there is none ("max").
-int64_t read_number(const char* path) {
-  std::ifstream file(path);
-  int64_t value = -1;
-  return file >> value ? value : -1;
-}
-
-int64_t available_memory() {
-  int64_t available = std::numeric_limits<int64_t>::max();
-  std::ifstream info("/proc/meminfo");
-  std::string key, unit;
-  for (int64_t kilobytes; info >> key >> kilobytes; std::getline(info, unit)) {
-    if (key == "MemAvailable:") available = kilobytes * 1024;
-  }
-  const int64_t limit = read_number("/sys/fs/cgroup/memory.max");
-  const int64_t used = read_number("/sys/fs/cgroup/memory.current");
-  if (limit >= 0 && used >= 0) available = std::min(available, std::max<int64_t>(0, limit - used));
-  return available == std::numeric_limits<int64_t>::max() ? 0 : available;
-}
-
 }  // namespace
 
-int64_t default_cache_bytes() { return available_memory() / 4; }
+int64_t default_cache_bytes() {
+  const int64_t available = available_memory();
+  return available == std::numeric_limits<int64_t>::max() ? 0 : available / 4;
+}
 
 ImageCache::ImageCache(int64_t images, size_t image_bytes, int64_t budget_bytes)
     : image_bytes_(image_bytes),
