@@ -41,6 +41,35 @@ ModelCard card_of(const LearnerSetup& setup) {
           .normalization = make_normalization(o.mean, o.std)};
 }
 
+models::ModelOptions model_options(const LearnerSetup& setup) {
+  const TrainOptions& o = setup.options;
+  models::ModelOptions options{.classes = static_cast<std::int64_t>(setup.dataset.classes.size()),
+                               .image_size = static_cast<int>(o.image_size),
+                               .seed = o.seed,
+                               .dropout = {}};
+  if (o.dropout) options.dropout = static_cast<float>(*o.dropout);
+  return options;
+}
+
+optim::OptimizerOptions optimizer_options(const TrainOptions& o) {
+  return {.kind = optim::parse_optimizer(o.optimizer),
+          .weight_decay = static_cast<float>(*o.weight_decay),
+          .momentum = static_cast<float>(o.momentum),
+          .nesterov = o.nesterov,
+          .clip_norm = static_cast<float>(o.clip_norm),
+          .ema_decay = static_cast<float>(o.ema)};
+}
+
+std::int64_t epoch_images(const LearnerSetup& setup) {
+  const std::vector<std::int64_t> items = data::part_items(setup.dataset, setup.manifest, data::Part::train);
+  std::vector<std::int32_t> labels;
+  for (const std::int64_t item : items) labels.push_back(setup.dataset.items[item].label);
+  data::SamplerOptions options;
+  options.balance = data::parse_balance(setup.options.balance);
+  const auto classes = static_cast<int>(setup.dataset.classes.size());
+  return data::Sampler(items, std::move(labels), classes, options).epoch_images();
+}
+
 std::unique_ptr<data::Loader> make_loader(const LearnerSetup& setup, data::Part part, bool training,
                                           ResidentImages* resident) {
   const TrainOptions& o = setup.options;
@@ -89,12 +118,7 @@ Learner::Learner(const LearnerSetup& setup, ResidentImages* resident, std::int64
 
 void Learner::build_model(const LearnerSetup& setup) {
   const TrainOptions& o = setup.options;
-  models::ModelOptions options{.classes = static_cast<std::int64_t>(setup.dataset.classes.size()),
-                               .image_size = static_cast<int>(o.image_size),
-                               .seed = o.seed,
-                               .dropout = {}};
-  if (o.dropout) options.dropout = static_cast<float>(*o.dropout);
-  model_ = models::make_model(o.model, options);
+  model_ = models::make_model(o.model, model_options(setup));
   if (!o.init.empty() && !setup.resumed) {
     const std::string head(models::model_info(o.model).head);
     const io::LoadReport report = io::load_weights(*model_, o.init, {.head = head, .allow_missing = false});
@@ -110,12 +134,7 @@ void Learner::build_model(const LearnerSetup& setup) {
 
 void Learner::build_optimizer(const LearnerSetup& setup, std::int64_t batches) {
   const TrainOptions& o = setup.options;
-  optimizer_ = optim::make_optimizer(*parameters_, {.kind = optim::parse_optimizer(o.optimizer),
-                                                    .weight_decay = static_cast<float>(*o.weight_decay),
-                                                    .momentum = static_cast<float>(o.momentum),
-                                                    .nesterov = o.nesterov,
-                                                    .clip_norm = static_cast<float>(o.clip_norm),
-                                                    .ema_decay = static_cast<float>(o.ema)});
+  optimizer_ = optim::make_optimizer(*parameters_, optimizer_options(o));
   const std::int64_t all = *o.epochs * batches;
   schedule_.kind = optim::parse_schedule(o.schedule);
   schedule_.base_lr = static_cast<float>(*o.lr);

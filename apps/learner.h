@@ -13,6 +13,7 @@
 #include "engine/optim/optimizer.h"
 #include "engine/optim/parameters.h"
 #include "engine/optim/schedule.h"
+#include "models/registry.h"
 
 namespace cairn::app {
 
@@ -32,6 +33,13 @@ struct LearnerSetup {
 void adopt_normalization(TrainOptions& o, Console& console);
 /// What the options say of a model, as its files will say it.
 ModelCard card_of(const LearnerSetup& setup);
+
+/// How the model is built and trained, as the options say.
+models::ModelOptions model_options(const LearnerSetup& setup);
+optim::OptimizerOptions optimizer_options(const TrainOptions& options);
+
+/// Images in an epoch of the training part, repeated ones counted.
+std::int64_t epoch_images(const LearnerSetup& setup);
 
 /// Batches of one part. With `training`: shuffled, balanced, augmented, into pinned memory; else in order
 /// and as they are. `resident`, for training, may be null.

@@ -55,6 +55,7 @@ struct TrainOptions {
   bool nesterov = false;
   std::optional<double> weight_decay;
   double clip_norm = 0;
+  std::string on_nonfinite = "stop";
   double ema = 0;
   std::vector<std::string> freeze;
   std::vector<std::string> lr_scale;
@@ -118,6 +119,10 @@ void visit_train_options(Options& o, Visitor&& v) {
   v("nesterov", o.nesterov, "Nesterov momentum, for sgd", Choices{});
   v("weight-decay", o.weight_decay, "", Choices{});
   v("clip-norm", o.clip_norm, "scale gradients down to this global norm; 0: never", Choices{});
+  v("on-nonfinite", o.on_nonfinite,
+    "a step whose loss or gradients are no numbers is never taken; stop there, skip its batch, or rewind to "
+    "the last state and go on behind it at half the rate",
+    Choices{"stop", "skip", "rewind"});
   v("ema", o.ema,
     "judge and keep the moving average of the weights with this decay (0.999); 0: the weights themselves",
     Choices{});

@@ -51,9 +51,7 @@ TrainStep::TrainStep(nn::Module& model, optim::Optimizer& optimizer, const Tenso
       graphs_(Graph::supported(device)) {
   if (!options.resident)
     staged_ = std::make_unique<StagedPixels>(uploads_, options.batch_size, options.image_size);
-  if (options.precision != DType::f16) return;
-  scaler_ = std::make_unique<optim::LossScaler>(device);
-  optimizer.set_loss_scaler(*scaler_);
+  if (options.precision == DType::f16) optimizer.guard().scale_loss();
 }
 
 // To the model's input. The step itself begins behind it, and reads the same memory each time.
@@ -75,26 +73,27 @@ void TrainStep::load(const data::Batch& batch, Inputs& inputs) {
   send<float>(inputs.lambda, n, batch.lambda, device_);
 }
 
-// Kernels only.
-Tensor TrainStep::queue(const Inputs& inputs, bool mixed) {
-  const Tf32Scope tf32(device_, options_.tf32);
+Tensor TrainStep::loss_of(const Inputs& inputs, bool mixed) {
   CrossEntropyOptions loss_options = options_.loss;
   if (mixed) {
     loss_options.labels2 = inputs.labels2;
     loss_options.lambda = inputs.lambda;
   }
-  const auto forward = [&] {
-    const ProfileRange range(device_, "forward");
-    return softmax_cross_entropy(model_(inputs.x), inputs.labels, loss_options);
-  };
-  Tensor loss = forward();
+  const ProfileRange range(device_, "forward");
+  return softmax_cross_entropy(model_(inputs.x), inputs.labels, loss_options);
+}
+
+// Kernels only.
+Tensor TrainStep::queue(const Inputs& inputs, bool mixed) {
+  const Tf32Scope tf32(device_, options_.tf32);
+  Tensor loss = loss_of(inputs, mixed);
   optimizer_.zero_grad();
   {
     const ProfileRange range(device_, "backward");
-    loss.backward(scaler_ ? scaler_->scale() : Tensor());
+    loss.backward(optimizer_.guard().scale());
   }
   const ProfileRange range(device_, "optimizer");
-  optimizer_.apply();
+  optimizer_.apply(loss);
   return loss;
 }
 
@@ -111,10 +110,26 @@ bool TrainStep::capture(bool mixed) {
   return graphs_;
 }
 
-Tensor TrainStep::run(const data::Batch& batch, float lr) {
-  const bool whole = batch.size == options_.batch_size, mixed = !batch.labels2.empty();
+// What dropout draws its masks from.
+void TrainStep::send_step_number() {
   const std::int64_t step = optimizer_.steps();
   step_counter_.copy_from<std::int64_t>(std::span(&step, 1));
+}
+
+Nonfinite TrainStep::find_nonfinite(const data::Batch& batch) {
+  const Tf32Scope tf32(device_, options_.tf32);
+  Inputs inputs;
+  send_step_number();
+  load(batch, inputs);
+  Nonfinite found = cairn::find_nonfinite(
+      model_, [&] { return loss_of(inputs, !batch.labels2.empty()); }, optimizer_.guard().scale());
+  optimizer_.buffers().restore();
+  return found;
+}
+
+Tensor TrainStep::run(const data::Batch& batch, float lr) {
+  const bool whole = batch.size == options_.batch_size, mixed = !batch.labels2.empty();
+  send_step_number();
   Inputs own;
   Inputs& inputs = whole ? inputs_ : own;
   load(batch, inputs);

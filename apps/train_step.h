@@ -6,10 +6,10 @@
 #include "apps/resident_images.h"
 #include "apps/upload_queue.h"
 #include "data/loader.h"
+#include "engine/find_nonfinite.h"
 #include "engine/graph.h"
 #include "engine/nn/module.h"
 #include "engine/ops.h"
-#include "engine/optim/loss_scaler.h"
 #include "engine/optim/optimizer.h"
 
 namespace cairn::app {
@@ -38,8 +38,9 @@ class TrainStep {
   /// Queues the step and returns its loss, [1] fp32, left on the device until the next step. Holds the
   /// batch's pixels for as long as it needs them.
   Tensor run(const data::Batch& batch, float lr);
-  /// Null but for fp16.
-  optim::LossScaler* loss_scaler() { return scaler_.get(); }
+  /// Runs the next step once more, kernel by kernel and to the same bits, but for the optimiser: for a batch
+  /// whose step was not taken. Says where its first value is that is no number, and leaves no trace.
+  Nonfinite find_nonfinite(const data::Batch& batch);
 
  private:
   struct Inputs {
@@ -48,6 +49,8 @@ class TrainStep {
     Tensor places;           // [N] int32, of resident images
   };
   void load(const data::Batch& batch, Inputs& inputs);
+  Tensor loss_of(const Inputs& inputs, bool mixed);
+  void send_step_number();
   Tensor queue(const Inputs& inputs, bool mixed);
   bool capture(bool mixed);
 
@@ -57,7 +60,6 @@ class TrainStep {
   TrainStepOptions options_;
   Device device_;
   Console& console_;
-  std::unique_ptr<optim::LossScaler> scaler_;
   UploadQueue uploads_;
   std::unique_ptr<StagedPixels> staged_;  // unless the images are resident
   Inputs inputs_;                         // of whole batches: the graph reads them

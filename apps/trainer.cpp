@@ -3,9 +3,10 @@
 #include <chrono>
 #include <cmath>
 
-#include "apps/deferred_scalar.h"
+#include "apps/deferred_report.h"
 #include "apps/exact_json.h"
 #include "apps/line_file.h"
+#include "apps/nonfinite.h"
 #include "apps/process_clock.h"
 #include "apps/progress.h"
 #include "apps/report/tfevents.h"
@@ -37,9 +38,14 @@ class Trainer {
 
  private:
   void restore();
+  void restore_guard(const nlohmann::json& progress);
   bool run_epoch(std::int64_t epoch, std::int64_t first_batch);
-  void train_step(const data::Batch& batch);
-  void take_loss(std::optional<float> loss);
+  void queue_step(const data::Batch& batch);
+  void train_step(Place place, const data::Batch& batch);
+  bool await_step(Place place);
+  bool take_report(const std::optional<kernels::StepReport>& report);
+  void recover(Place place, std::int64_t steps);
+  void rewind();
   void finish_epoch(std::int64_t epoch);
   void log_metrics(const nlohmann::json& line);
   void write_events(const nlohmann::json& line);
@@ -58,7 +64,7 @@ class Trainer {
   Learner learner_;
   nn::Module& model_;
   optim::Optimizer& optimizer_;
-  DeferredScalar deferred_loss_;
+  DeferredReport reports_;
   std::unique_ptr<report::EventWriter> events_;  // for TensorBoard; null once it has no room
   LineFile metrics_;
   bool metrics_wait_ = false;  // for room on the disk
@@ -71,8 +77,13 @@ class Trainer {
   std::int64_t best_epoch_ = -1;
   nlohmann::json epochs_ = nlohmann::json::array();
 
-  std::int64_t pending_images_ = 0;  // of the step whose loss has not been read
+  float lr_factor_ = 1;  // halved by each rewind
+
+  std::int64_t pending_images_ = 0;  // of the step whose report has not been read
   double last_loss_ = 0;
+  kernels::StepReport bad_report_;  // of the step that was not taken
+  int skipped_in_a_row_ = 0;
+  GuessingWatch guessing_;
   float lr_ = 0;
   double train_seconds_ = 0, wait_seconds_ = 0;  // of this process
   double timed_seconds_ = 0;                     // of its steps after the third
@@ -92,8 +103,10 @@ Trainer::Trainer(const TrainSetup& setup)
       learner_(setup, resident_.get(), train_loader_->batches_per_epoch()),
       model_(learner_.model()),
       optimizer_(learner_.optimizer()),
-      deferred_loss_(setup.device),
-      events_(std::make_unique<report::EventWriter>(setup.run.path(), wall_seconds())) {
+      reports_(setup.device),
+      events_(std::make_unique<report::EventWriter>(setup.run.path(), wall_seconds())),
+      guessing_(setup.dataset.classes.size()) {
+  optimizer_.guard().hold(true);
   if (setup.manifest.count(data::Part::val) > 0) val_loader_ = make_loader(setup, data::Part::val, false);
   if (!setup.progress.is_null()) restore();
   metrics_ = LineFile(setup.run.metrics());
@@ -109,13 +122,17 @@ void Trainer::restore() {
   best_score_ = p.at("best_score").get<double>();
   best_epoch_ = p.at("best_epoch").get<std::int64_t>();
   epochs_ = p.at("epochs");
-  if (optim::LossScaler* scaler = learner_.step().loss_scaler()) {
-    const nlohmann::json& state = p.at("loss_scale");
-    scaler->restore({.scale = state.at("scale").get<float>(),
-                     .good_steps = state.at("good_steps").get<std::int32_t>(),
-                     .skipped_steps = state.at("skipped_steps").get<std::int32_t>()});
-  }
+  lr_factor_ = p.value("lr_factor", 1.0f);
+  restore_guard(p);
   setup_.run.cut_metrics(optimizer_.steps());
+}
+
+void Trainer::restore_guard(const nlohmann::json& progress) {
+  if (!optimizer_.guard().scale().defined()) return;
+  const nlohmann::json& state = progress.at("loss_scale");
+  optimizer_.guard().restore({.scale = state.at("scale").get<float>(),
+                              .good_steps = state.at("good_steps").get<std::int32_t>(),
+                              .skipped_steps = state.at("skipped_steps").get<std::int32_t>()});
 }
 
 void Trainer::save_state(std::int64_t epoch, std::int64_t batch) {
@@ -132,30 +149,96 @@ void Trainer::save_state(std::int64_t epoch, std::int64_t batch) {
                              {"loss_images", loss_images_},
                              {"best_score", best_score_},
                              {"best_epoch", best_epoch_},
+                             {"lr_factor", lr_factor_},
                              {"epochs", epochs_}};
-  if (optim::LossScaler* scaler = learner_.step().loss_scaler()) {
-    const optim::LossScaler::State state = scaler->read();
+  if (optimizer_.guard().scale().defined()) {
+    const optim::StepGuard::State state = optimizer_.guard().read();
     progress["loss_scale"] = {
         {"scale", state.scale}, {"good_steps", state.good_steps}, {"skipped_steps", state.skipped_steps}};
   }
   states_->save(std::move(progress));
 }
 
-void Trainer::take_loss(std::optional<float> loss) {
-  if (!loss) return;
-  if (!std::isfinite(*loss))
-    throw Error("the loss is " + fixed(*loss, 3) + " at step " + std::to_string(optimizer_.steps()) +
-                ": the learning rate is too high for this model and data; try --lr " +
-                number_text(*o_.lr / 10) + " or --clip-norm 1");
-  last_loss_ = static_cast<double>(*loss);
+// False for a step that was not taken, nor were those queued behind it.
+bool Trainer::take_report(const std::optional<kernels::StepReport>& report) {
+  if (!report) return true;
+  if (report->outcome == kernels::StepOutcome::nonfinite) {
+    bad_report_ = *report;
+    return false;
+  }
+  skipped_in_a_row_ = 0;
+  last_loss_ = static_cast<double>(report->loss);
   loss_sum_ += last_loss_ * static_cast<double>(pending_images_);
   loss_images_ += pending_images_;
+  if (guessing_.add(last_loss_)) console_.warn(guessing_.warning());
+  return true;
 }
 
-void Trainer::train_step(const data::Batch& batch) {
-  lr_ = learner_.schedule().lr(optimizer_.steps());
-  take_loss(deferred_loss_.exchange(learner_.step().run(batch, lr_)));
+void Trainer::queue_step(const data::Batch& batch) {
+  lr_ = lr_factor_ * learner_.schedule().lr(optimizer_.steps());
+  static_cast<void>(learner_.step().run(batch, lr_));
+}
+
+// The report that comes back is of the step before.
+void Trainer::train_step(Place place, const data::Batch& batch) {
+  queue_step(batch);
+  if (!take_report(reports_.exchange(optimizer_.guard().report()))) {
+    static_cast<void>(reports_.take());
+    recover({place.epoch, place.batch - 1}, 2);
+    queue_step(batch);
+    static_cast<void>(reports_.exchange(optimizer_.guard().report()));
+  }
   pending_images_ = batch.size;
+}
+
+// Waits for the last step queued, which is of `place`; false where it was not taken.
+bool Trainer::await_step(Place place) {
+  if (take_report(reports_.take())) return true;
+  recover(place, 1);
+  return false;
+}
+
+// The step of `place` was not taken, nor were the others of the last `steps`: the model is as it was before.
+void Trainer::recover(Place place, std::int64_t steps) {
+  optimizer_.withdraw(steps);
+  const OnNonfinite policy = parse_on_nonfinite(o_.on_nonfinite);
+  const std::int64_t step = optimizer_.steps() + 1;
+  const Nonfinite found = locate_nonfinite(setup_, learner_.step(), place);
+  const std::string what = describe_nonfinite(step, place, bad_report_, found);
+  const std::string advice = nonfinite_advice(o_, optimizer_.guard().scale().defined());
+  const bool hopeless = policy == OnNonfinite::skip
+                            ? ++skipped_in_a_row_ > kMostSkippedInARow || found.in_module
+                        : policy == OnNonfinite::rewind ? lr_factor_ <= std::ldexp(1.0f, -kMostRewinds)
+                                                        : true;
+  if (!hopeless) {
+    console_.warn(what + (policy == OnNonfinite::skip ? "; the batch is left out"
+                                                      : "; back to the last state, and on at half the rate"));
+    if (policy == OnNonfinite::rewind) rewind();
+  }
+  // Behind a rewind, which cuts off what was logged since the state.
+  log_metrics({{"kind", "nonfinite"},
+               {"step", optimizer_.steps()},
+               {"epoch", place.epoch + 1},
+               {"batch", place.batch + 1},
+               {"where", found.where},
+               {"policy", o_.on_nonfinite}});
+  if (!hopeless) return;
+  if (found.in_module) throw Error(what + states_->advice() + "; what may help: " + advice);
+  save_state(place.epoch, place.batch);
+  states_->finish();
+  throw Error(what + "; the step was not taken and the state before it is saved: go on with cairn train " +
+              "--resume " + setup_.run.path() +
+              (policy == OnNonfinite::stop ? " and --on-nonfinite skip, or with " : " and ") + advice +
+              " --accept-changes");
+}
+
+void Trainer::rewind() {
+  states_->wait();
+  const std::string progress = io::load_checkpoint(setup_.run.state(), model_, optimizer_);
+  restore_guard(nlohmann::json::parse(progress));
+  lr_factor_ *= 0.5f;
+  setup_.run.cut_metrics(optimizer_.steps());
+  metrics_ = LineFile(setup_.run.metrics());
 }
 
 // True at its end, false where training has to stop within it.
@@ -171,11 +254,13 @@ bool Trainer::run_epoch(std::int64_t epoch, std::int64_t first_batch) {
   for (std::int64_t b = first_batch; b < batches; ++b) {
     const Clock::time_point begin = Clock::now();
     if (!train_loader_->next(batch)) throw Error("the loader ended before the epoch: please report this");
-    train_step(batch);
+    const Place place{epoch, b};
+    train_step(place, batch);
     const bool stop = stop_asked() != Stop::none;
     const bool last = b + 1 == batches || steps_used_up() || stop;
     const bool save = o_.checkpoint_every_steps > 0 && optimizer_.steps() % o_.checkpoint_every_steps == 0;
-    if (last || save || own_steps_ == 0 || o_.log_every_steps > 0) take_loss(deferred_loss_.take());
+    bool taken = true;
+    if (last || save || own_steps_ == 0 || o_.log_every_steps > 0) taken = await_step(place);
     if (own_steps_ == 0) {
       synchronize(setup_.device);
       result_.first_step_s = seconds_since_process_start();
@@ -189,7 +274,7 @@ bool Trainer::run_epoch(std::int64_t epoch, std::int64_t first_batch) {
       timed_images_ += batch.size;
     }
     epoch_wait_ = train_loader_->wait_seconds() - waited_before;
-    if (o_.log_every_steps > 0 && optimizer_.steps() % o_.log_every_steps == 0)
+    if (taken && o_.log_every_steps > 0 && optimizer_.steps() % o_.log_every_steps == 0)
       log_metrics({{"kind", "step"},
                    {"step", optimizer_.steps()},
                    {"epoch", epoch + 1},
@@ -203,7 +288,7 @@ bool Trainer::run_epoch(std::int64_t epoch, std::int64_t first_batch) {
       save_state(epoch, b + 1);
       return false;
     }
-    if (save && !last) save_state(epoch, b + 1);
+    if (taken && save && !last) save_state(epoch, b + 1);
     if (steps_used_up()) break;
   }
   return true;
@@ -282,15 +367,12 @@ void Trainer::finish_epoch(std::int64_t epoch) {
       {"images_per_s", static_cast<double>(epoch_images_) / std::max(epoch_seconds_, 1e-9)},
       {"data_wait", epoch_wait_ / std::max(epoch_seconds_, 1e-9)},
       {"seconds", epoch_seconds_}};
-  if (optim::LossScaler* scaler = learner_.step().loss_scaler()) {
-    const optim::LossScaler::State state = scaler->read();
+  if (optimizer_.guard().scale().defined()) {
+    const optim::StepGuard::State state = optimizer_.guard().read();
     line["loss_scale"] = state.scale;
     line["skipped_steps"] = state.skipped_steps;
-    if (state.scale <= kernels::kSmallestLossScale)
-      console_.warn(
-          "fp16: gradients overflow whatever the loss scale, and steps are skipped; use --precision bf16 or "
-          "fp32, or lower --lr");
   }
+  if (guessing_.end_epoch(train_loss)) console_.warn(guessing_.warning());
   std::string text = "epoch " + std::to_string(epoch + 1) + "/" + std::to_string(*o_.epochs) + ": loss " +
                      fixed(train_loss, 4);
   bool best = true;  // without a validation part the last epoch is
@@ -337,6 +419,7 @@ TrainResult Trainer::run() {
   }
   const auto stale = [&] { return o_.patience > 0 && epoch - best_epoch_ >= o_.patience && val_loader_; };
   if (epoch < *o_.epochs) train_loader_->start_epoch(epoch, batch);
+  if (setup_.progress.is_null() && o_.on_nonfinite == "rewind") save_state(epoch, batch);
   for (; epoch < *o_.epochs && !steps_used_up() && !(epoch > 0 && batch == 0 && stale());
        ++epoch, batch = 0) {
     const bool whole = run_epoch(epoch, batch);

@@ -43,8 +43,9 @@ struct TrainResult {
 };
 
 /// Trains, writes the run directory but for the report, reads the test part once at the end. A state that
-/// cannot be written between is warned of, and training goes on. Throws Error for a loss that is no number,
-/// and where the last state or an epoch's weights cannot be written.
+/// cannot be written between is warned of, and training goes on. Throws Error for a step whose loss or
+/// gradients are no numbers, as --on-nonfinite says, and where the last state or an epoch's weights cannot be
+/// written.
 TrainResult train(const TrainSetup& setup);
 
 /// `train --json`.

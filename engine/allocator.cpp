@@ -32,7 +32,9 @@ bool wants_direct() {
 }  // namespace
 
 CachingAllocator::CachingAllocator(Device device)
-    : device_(device), api_(*kernels::device_api(device.type)), direct_(wants_direct()) {}
+    : CachingAllocator(device, *kernels::device_api(device.type)) {}
+CachingAllocator::CachingAllocator(Device device, const kernels::DeviceApi& api)
+    : device_(device), api_(api), direct_(wants_direct()) {}
 
 void* CachingAllocator::allocate(std::size_t bytes) {
   const std::lock_guard lock(mutex_);
@@ -62,9 +64,9 @@ void* CachingAllocator::allocate_from_device(std::size_t block) {
     status = api_.allocate(device_.index, block, &memory);
   }
   if (!status.ok())
-    throw Error("out of memory on device '" + to_string(device_) + "': " + std::to_string(block >> 20) +
-                " MiB wanted, " + std::to_string(stats_.in_use >> 20) + " MiB in use (" + status.message() +
-                "); use a smaller --batch-size or --image-size");
+    throw OutOfMemory("out of memory on device '" + to_string(device_) + "': " + std::to_string(block >> 20) +
+                      " MiB wanted, " + std::to_string(stats_.in_use >> 20) + " MiB in use (" +
+                      status.message() + "); use a smaller --batch-size or --image-size");
   stats_.reserved += static_cast<std::int64_t>(block);
   ++stats_.device_allocations;
   return memory;

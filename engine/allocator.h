@@ -15,6 +15,8 @@ namespace cairn {
 class CachingAllocator {
  public:
   explicit CachingAllocator(Device device);
+  /// With another way to get and give back the device's memory.
+  CachingAllocator(Device device, const kernels::DeviceApi& api);
   CachingAllocator(const CachingAllocator&) = delete;
   CachingAllocator& operator=(const CachingAllocator&) = delete;
 
@@ -56,5 +58,11 @@ class CachingAllocator {
 };
 
 CachingAllocator& allocator(Device device);
+
+/// The device has no room for what is asked of it.
+class OutOfMemory : public Error {
+ public:
+  using Error::Error;
+};
 
 }  // namespace cairn

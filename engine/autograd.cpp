@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "engine/profile_range.h"
+#include "engine/tape_observer.h"
 #include "kernels/pointwise.h"
 
 namespace cairn {
@@ -63,7 +64,11 @@ Tensor record(const char* op, Tensor y, std::span<const Tensor> inputs,
   static std::atomic<std::uint64_t> next_sequence{1};
   const bool wanted = grad_mode && std::any_of(inputs.begin(), inputs.end(),
                                                [](const Tensor& t) { return t.requires_grad(); });
-  if (!wanted) return y;
+  TapeObserver* const observer = TapeObserver::current();
+  if (!wanted) {
+    if (observer) observer->recorded(op, y, inputs, nullptr);
+    return y;
+  }
   auto node = std::make_shared<Node>();
   node->op = op;
   node->sequence = next_sequence++;
@@ -83,6 +88,7 @@ Tensor record(const char* op, Tensor y, std::span<const Tensor> inputs,
     node->input_shapes.push_back(t.defined() ? t.shape() : Shape());
     node->input_dtypes.push_back(t.defined() ? t.dtype() : DType::f32);
   }
+  if (observer) observer->recorded(op, y, inputs, node.get());
   y.impl()->grad_fn = std::move(node);
   return y;
 }
@@ -154,11 +160,14 @@ void Tensor::backward(const Tensor& gradient) const {
             [](const auto& a, const auto& b) { return a->sequence > b->sequence; });
 
   const NoGrad no_grad;
+  TapeObserver* const observer = TapeObserver::current();
   for (std::shared_ptr<Node>& node : order) {
     if (node->grad.defined()) {
       const ProfileRange range(device(), node->op);
       Grads grads(*node);
+      if (observer) observer->before_backward(*node);
       node->backward(grads);
+      if (observer) observer->after_backward(*node);
     }
     node->backward = nullptr;
     node->grad = Tensor();

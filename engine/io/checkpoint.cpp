@@ -153,6 +153,7 @@ std::string load_checkpoint(const std::string& path, nn::Module& module, optim::
       parsed.ec != std::errc() || parsed.ptr != end || steps < 0)
     throw InputError(path + ": the optimizer's step count '" + steps_text + "' is not a number");
   for (std::size_t i = 0; i < wanted.size(); ++i) wanted[i].tensor.copy_from<float>(values[i]);
+  optimizer.buffers().accept();
   optimizer.set_steps(steps);
   return stored.metadata.at(kProgressKey);
 }

@@ -3,7 +3,6 @@
 #include "engine/autograd.h"
 #include "engine/optim/adam.h"
 #include "engine/optim/clip.h"
-#include "engine/optim/loss_scaler.h"
 #include "engine/optim/sgd.h"
 #include "kernels/device.h"
 #include "kernels/error.h"
@@ -22,6 +21,8 @@ Optimizer::Optimizer(FlatParameters& parameters, const OptimizerOptions& options
     : parameters_(parameters),
       options_(options),
       groups_(parameters.groups()),
+      guard_(parameters.device()),
+      buffers_(parameters.buffers(), parameters.device()),
       device_scalars_(empty({sizeof(kernels::StepScalars)}, DType::u8, parameters.device())) {
   if (options.clip_norm > 0) grad_norm_ = zeros({1}, DType::f32, parameters.device());
   if (options.ema_decay > 0) {
@@ -45,11 +46,13 @@ void Optimizer::prepare(float lr, float grad_scale) {
                    sizeof host_scalars_, kernels::CopyKind::host_to_device));
 }
 
-void Optimizer::apply() {
+void Optimizer::apply(const Tensor& loss) {
   parameters_.clear_unused_grads();
   auto* const scalars = static_cast<kernels::StepScalars*>(device_scalars_.inplace().data);
-  if (scaler_) scaler_->update(parameters_.grads(), scalars, options_.beta1, options_.beta2);
   if (grad_norm_.defined()) global_norm(parameters_.grads(), grad_norm_);
+  // A norm is as good as what it was made of, and read already.
+  guard_.settle(grad_norm_.defined() ? grad_norm_ : parameters_.grads(), loss, scalars, options_.beta1,
+                options_.beta2);
   for (const FlatParameters::Group& group : groups_) update(group, scalars);
   if (ema_.defined())
     call(kernels::ema_step, ema_.queue(),
@@ -58,6 +61,12 @@ void Optimizer::apply() {
           .scalars = scalars,
           .nonfinite = nonfinite(),
           .decay = options_.ema_decay});
+  buffers_.commit(guard_.nonfinite());
+}
+
+void Optimizer::withdraw(std::int64_t steps) {
+  steps_ -= steps;
+  guard_.release();
 }
 
 std::vector<nn::NamedTensor> Optimizer::state() const {
@@ -79,10 +88,6 @@ Tensor Optimizer::part_of(const Tensor& flat, const FlatParameters::Group& group
   if (!flat.defined()) return {};
   if (group.offset == 0 && group.numel == flat.numel()) return flat;
   return flat.alias({group.numel}, group.offset);
-}
-
-kernels::ConstView Optimizer::nonfinite() const {
-  return scaler_ ? scaler_->nonfinite().view() : kernels::ConstView{};
 }
 
 std::unique_ptr<Optimizer> make_optimizer(FlatParameters& parameters, const OptimizerOptions& options) {

@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "engine/nn/module.h"
+#include "engine/optim/kept_buffers.h"
 #include "engine/optim/parameters.h"
+#include "engine/optim/step_guard.h"
 #include "kernels/optimizer.h"
 
 namespace cairn::optim {
@@ -27,9 +29,9 @@ struct OptimizerOptions {
   float ema_decay = 0.0f;  // > 0: an exponential moving average of the parameters is kept (kernels::EmaStep)
 };
 
-class LossScaler;
-
-/// Changes all parameters in one pass. One step: zero_grad(); loss.backward(); step(lr).
+/// Changes all parameters in one pass. One step: zero_grad(); loss.backward(); step(lr). A step whose
+/// gradients are not finite changes nothing: parameters, moments, moving average and the module's buffers
+/// stay.
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
@@ -42,11 +44,14 @@ class Optimizer {
   /// Counts the step and sends what changes from step to step (rate, bias corrections) to the device.
   /// `grad_scale` multiplies every gradient first.
   void prepare(float lr, float grad_scale = 1.0f);
-  /// Clears unused gradients, clips, updates: kernels only, so that a captured graph can replay it.
-  void apply();
-  /// From now on gradients come multiplied by the scaler's scale, and steps with overflow change nothing.
-  /// `scaler` must outlive the optimiser's steps.
-  void set_loss_scaler(LossScaler& scaler) { scaler_ = &scaler; }
+  /// Clears unused gradients, looks whether all are finite, and `loss` ([1] fp32) where it is given; clips,
+  /// updates: kernels only, so that a captured graph can replay it.
+  void apply(const Tensor& loss = {});
+  StepGuard& guard() { return guard_; }
+  const StepGuard& guard() const { return guard_; }
+  const KeptBuffers& buffers() const { return buffers_; }
+  /// After steps that the guard held: takes the last `steps` out of the count, and lets steps be taken again.
+  void withdraw(std::int64_t steps);
 
   std::int64_t steps() const { return steps_; }
   void set_steps(std::int64_t steps) { steps_ = steps; }
@@ -67,8 +72,8 @@ class Optimizer {
   virtual std::vector<nn::NamedTensor> moments() const = 0;
   /// A group's part of a flat tensor; undefined of an undefined one.
   static Tensor part_of(const Tensor& flat, const FlatParameters::Group& group);
-  /// For the kernels' argument of that name; absent without loss scaling.
-  kernels::ConstView nonfinite() const;
+  /// For the kernels' argument of that name.
+  kernels::ConstView nonfinite() const { return guard_.nonfinite().view(); }
   FlatParameters& parameters_;
   OptimizerOptions options_;
   std::int64_t steps_ = 0;
@@ -77,7 +82,8 @@ class Optimizer {
  private:
   std::vector<FlatParameters::Group> groups_;
   Tensor ema_;  // as parameters_.values(); undefined without
-  LossScaler* scaler_ = nullptr;
+  StepGuard guard_;
+  KeptBuffers buffers_;
   kernels::StepScalars host_scalars_;
   Tensor device_scalars_;  // [sizeof(StepScalars)] uint8
 };

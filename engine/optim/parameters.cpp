@@ -15,7 +15,7 @@ std::int64_t aligned(std::int64_t n) { return (n + kAlign - 1) / kAlign * kAlign
 
 }  // namespace
 
-FlatParameters::FlatParameters(nn::Module& module) {
+FlatParameters::FlatParameters(nn::Module& module) : buffers_(module.named_buffers()) {
   std::int64_t total = 0;
   for (nn::NamedTensor& p : module.named_parameters()) {
     if (!p.tensor.requires_grad()) continue;

@@ -26,6 +26,8 @@ class FlatParameters {
     float lr_scale = 1;       // the learning rate's factor for this parameter
   };
   const std::vector<Slice>& slices() const { return slices_; }
+  /// What the module keeps beside its parameters, as it is: batch norm's running statistics.
+  const std::vector<nn::NamedTensor>& buffers() const { return buffers_; }
   /// Call before the optimiser is made. `factor` >= 0, else InputError.
   void set_lr_scale(std::size_t slice, float factor);
   /// A stretch of the flat buffers whose parameters have one lr_scale.
@@ -43,6 +45,7 @@ class FlatParameters {
 
  private:
   std::vector<Slice> slices_;
+  std::vector<nn::NamedTensor> buffers_;
   Tensor values_;
   Tensor grads_;
 };

@@ -5,7 +5,7 @@
 #include <memory>
 #include <optional>
 
-#include "engine/optim/loss_scaler.h"
+#include "engine/optim/step_guard.h"
 #include "kernels/emu/runtime.h"
 #include "kernels/error.h"
 #include "tests/emu/train/training.h"
@@ -20,9 +20,8 @@ class Steps {
   Steps(std::unique_ptr<nn::Module> model, DType dtype, optim::OptimizerKind kind)
       : training_(std::move(model), kEmulated, dtype,
                   {.kind = kind, .weight_decay = 1e-4f, .clip_norm = 5.0f}),
-        scaler_(kEmulated, {.initial_scale = 1024, .growth_interval = 3}),
         inputs_(training_.upload(make_batch(4, 0))) {
-    training_.optimizer->set_loss_scaler(scaler_);
+    guard().scale_loss({.initial_scale = 1024, .growth_interval = 3});
   }
 
   void step(bool captured = false) {
@@ -33,7 +32,7 @@ class Steps {
     training_.send_step_number();
     training_.optimizer->prepare(0.01f / static_cast<float>(1 + number));
     const auto work = [this] {
-      loss_ = training_.backward(inputs_, scaler_.scale()).loss;
+      loss_ = training_.backward(inputs_, guard().scale()).loss;
       training_.optimizer->apply();
     };
     if (!captured) return work();
@@ -41,20 +40,21 @@ class Steps {
     graph_->replay();
   }
   void overflow_next() {
-    optim::LossScaler::State state = scaler_.read();
+    optim::StepGuard::State state = guard().read();
     state.scale = 0x1p24f;
-    scaler_.restore(state);
+    guard().restore(state);
   }
   void settle() {
-    scaler_.restore({.scale = 512, .good_steps = 0, .skipped_steps = scaler_.read().skipped_steps});
+    guard().restore({.scale = 512, .good_steps = 0, .skipped_steps = guard().read().skipped_steps});
   }
-  optim::LossScaler::State scale() const { return scaler_.read(); }
+  optim::StepGuard::State scale() const { return guard().read(); }
+  optim::StepGuard& guard() const { return training_.optimizer->guard(); }
   Training& training() { return training_; }
   void drop_graph() { graph_.reset(); }
 
   // Everything that a step changes.
   std::vector<std::vector<float>> state() const {
-    const optim::LossScaler::State scale = scaler_.read();
+    const optim::StepGuard::State scale = guard().read();
     std::vector<std::vector<float>> all = {loss_.to_vector<float>(),
                                            training_.parameters->values().to_vector<float>(),
                                            {scale.scale, static_cast<float>(scale.good_steps)}};
@@ -66,7 +66,6 @@ class Steps {
 
  private:
   Training training_;
-  optim::LossScaler scaler_;
   Training::Inputs inputs_;
   Tensor loss_;
   std::optional<Graph> graph_;

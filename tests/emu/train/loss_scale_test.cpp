@@ -1,21 +1,21 @@
 // fp16 with dynamic loss scaling on the emulated device.
 #include <iostream>
 
-#include "engine/optim/loss_scaler.h"
+#include "engine/optim/step_guard.h"
 #include "kernels/error.h"
 #include "tests/emu/train/training.h"
 
 namespace cairn {
 namespace {
 
-using optim::LossScaler;
+using optim::StepGuard;
 
 // Without dropout: the runs that are compared differ in their step counts.
 struct ScaledTraining : Training {
   explicit ScaledTraining(optim::OptimizerKind kind, int growth_interval = 2000)
       : Training("model_cnn", kEmulated, DType::f16, {.kind = kind, .clip_norm = 5.0f}),
-        scaler(kEmulated, {.initial_scale = 1024, .growth_interval = growth_interval}) {
-    optimizer->set_loss_scaler(scaler);
+        scaler(optimizer->guard()) {
+    scaler.scale_loss({.initial_scale = 1024, .growth_interval = growth_interval});
     model->eval();
   }
   double scaled_step(const TestBatch& batch) {
@@ -24,7 +24,7 @@ struct ScaledTraining : Training {
     return loss.item();
   }
   std::vector<float> values() const { return parameters->values().to_vector<float>(); }
-  LossScaler scaler;
+  StepGuard& scaler;
 };
 
 TEST(LossScale, AnOverflowSkipsTheStepAndHalvesTheScale) {
@@ -40,7 +40,7 @@ TEST(LossScale, AnOverflowSkipsTheStepAndHalvesTheScale) {
     (void)training.scaled_step(batch);
     EXPECT_EQ(training.values(), before);
     EXPECT_EQ(training.scaler.nonfinite().to_vector<std::int32_t>()[0], 1);
-    LossScaler::State state = training.scaler.read();
+    StepGuard::State state = training.scaler.read();
     EXPECT_EQ(state.scale, 0x1p23f);
     EXPECT_EQ(state.good_steps, 0);
     EXPECT_EQ(state.skipped_steps, 1);
@@ -86,9 +86,9 @@ TEST(LossScale, LearnsASmallSetInFp16) {
 }
 
 TEST(LossScale, SaysWhereThereIsNone) {
-  EXPECT_THROW(LossScaler(Device{}), DTypeError);
-  EXPECT_THROW(LossScaler(kEmulated, {.initial_scale = 1000}), InputError);
-  EXPECT_THROW(LossScaler(kEmulated, {.initial_scale = 1024, .growth_interval = 0}), InputError);
+  EXPECT_THROW(StepGuard(Device{}).scale_loss(), DTypeError);
+  EXPECT_THROW(StepGuard(kEmulated).scale_loss({.initial_scale = 1000}), InputError);
+  EXPECT_THROW(StepGuard(kEmulated).scale_loss({.initial_scale = 1024, .growth_interval = 0}), InputError);
 }
 
 }  // namespace
