@@ -5,40 +5,30 @@
 #include <cstdio>
 #include <vector>
 
+#include "engine/tensor.h"
+#include "kernels/timer.h"
+
 namespace cairn {
 namespace {
 
-constexpr int kSamples = 30;
-constexpr double kSampleUs = 1000;    // a sample repeats the call until it takes so long
+constexpr std::size_t kSamples = 30;
+constexpr double kSampleUs = 1000;    // on the host's clock: a sample repeats the call until it takes so long
 constexpr double kLeastUs = 500'000;  // of all samples together
+constexpr int kWarmUps = 3;           // plans are chosen in the first call, memory is there after the second
 
-}  // namespace
-
-std::string Timing::line(const std::string& name) const {
-  char text[160];
-  if (!timed) {
-    std::snprintf(text, sizeof text, "%-32s not timed: the emulated device's speed says nothing",
-                  name.c_str());
-    return text;
-  }
-  const int n = std::snprintf(text, sizeof text, "%-32s %10.1f us  (%.1f to %.1f)", name.c_str(), median_us,
-                              p10_us, p90_us);
-  if (bytes > 0 && n > 0 && static_cast<std::size_t>(n) < sizeof text)
-    std::snprintf(text + n, sizeof text - static_cast<std::size_t>(n), "  %8.2f GB/s",
-                  bytes / median_us / 1000);
-  return text;
+void summarize(std::vector<double> samples, Timing& timing) {
+  std::sort(samples.begin(), samples.end());
+  const auto at = [&](double share) {
+    return samples[static_cast<std::size_t>(share * static_cast<double>(samples.size() - 1))];
+  };
+  timing.median_us = at(0.5);
+  timing.p10_us = at(0.1);
+  timing.p90_us = at(0.9);
+  timing.samples = static_cast<int>(samples.size());
 }
 
-Timing benchmark(Device device, const std::function<void()>& f, double bytes) {
+std::vector<double> on_the_hosts_clock(Device device, const std::function<void()>& f) {
   using Clock = std::chrono::steady_clock;
-  Timing timing;
-  timing.bytes = bytes;
-  f();
-  synchronize(device);
-  if (device.type == DeviceType::cuda_emu) {
-    timing.timed = false;
-    return timing;
-  }
   const auto time_of = [&](int calls) {
     const auto begin = Clock::now();
     for (int i = 0; i < calls; ++i) f();
@@ -53,14 +43,101 @@ Timing benchmark(Device device, const std::function<void()>& f, double bytes) {
     total += us;
     samples.push_back(us / calls);
   }
-  std::sort(samples.begin(), samples.end());
-  const auto at = [&](double share) {
-    return samples[static_cast<std::size_t>(share * static_cast<double>(samples.size() - 1))];
+  return samples;
+}
+
+/// Samples on the device's own clock.
+class Stopwatch {
+ public:
+  Stopwatch(Device device, const kernels::TimerApi& timer)
+      : queue_(compute_queue(device)), api_(*kernels::device_api(device.type)), timer_(timer) {
+    std::size_t cache = 0;
+    check(timer.cache_bytes(device.index, cache));
+    scrub_ = empty({2 * static_cast<std::int64_t>(cache)}, DType::u8, device);
+  }
+  ~Stopwatch() {
+    for (const Pair& p : pairs_)
+      for (void* event : {p.begin, p.end})
+        if (event) static_cast<void>(api_.destroy_event(event));
+  }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+  /// Queued, not waited for: clearing twice the cache takes longer than launching what follows, so that the
+  /// device finds the call queued when it gets there.
+  void sample(const std::function<void()>& f) {
+    Pair& p = pairs_.emplace_back();
+    check(timer_.create_event(queue_.device.index, p.begin));
+    check(timer_.create_event(queue_.device.index, p.end));
+    check(api_.fill_zero(queue_, scrub_.inplace().data, static_cast<std::size_t>(scrub_.numel())));
+    check(api_.record_event(queue_, p.begin));
+    f();
+    check(api_.record_event(queue_, p.end));
+  }
+  std::vector<double> read() const {
+    check(api_.synchronize(queue_));
+    std::vector<double> samples;
+    for (const Pair& p : pairs_) check(timer_.elapsed_us(p.begin, p.end, samples.emplace_back()));
+    return samples;
+  }
+
+ private:
+  struct Pair {
+    void *begin = nullptr, *end = nullptr;
   };
-  timing.median_us = at(0.5);
-  timing.p10_us = at(0.1);
-  timing.p90_us = at(0.9);
-  timing.samples = static_cast<int>(samples.size());
+  const kernels::Queue& queue_;
+  const kernels::DeviceApi& api_;
+  const kernels::TimerApi& timer_;
+  Tensor scrub_;
+  std::vector<Pair> pairs_;
+};
+
+std::vector<double> on_its_own_clock(Device device, const kernels::TimerApi& timer,
+                                     const std::function<void()>& f) {
+  std::vector<double> samples;
+  double total = 0;
+  do {
+    Stopwatch watch(device, timer);
+    for (std::size_t i = 0; i < kSamples; ++i) watch.sample(f);
+    for (const double us : watch.read()) {
+      samples.push_back(us);
+      total += us;
+    }
+    // Calls of a few microseconds would take thousands of samples to fill half a second.
+  } while (total < kLeastUs && samples.size() < 20 * kSamples);
+  return samples;
+}
+
+}  // namespace
+
+std::string Timing::line(const std::string& name) const {
+  char text[160];
+  if (!timed) {
+    std::snprintf(text, sizeof text, "%-32s not timed: the emulated device's speed says nothing",
+                  name.c_str());
+    return text;
+  }
+  const int n = std::snprintf(text, sizeof text, "%-32s %10.1f us  (%.1f to %.1f)", name.c_str(), median_us,
+                              p10_us, p90_us);
+  if (bytes > 0 && n > 0 && static_cast<std::size_t>(n) < sizeof text)
+    std::snprintf(text + n, sizeof text - static_cast<std::size_t>(n), "  %8.2f GB/s", gb_per_s());
+  return text;
+}
+
+Timing benchmark(Device device, const std::function<void()>& f, double bytes) {
+  Timing timing;
+  timing.bytes = bytes;
+  const kernels::TimerApi* timer = kernels::timer_api(device.type);
+  if (device.type == DeviceType::cuda_emu && timer) {
+    Stopwatch watch(device, *timer);
+    watch.sample(f);
+    timing.samples = static_cast<int>(watch.read().size());
+    timing.timed = false;
+    return timing;
+  }
+  for (int i = 0; i < kWarmUps; ++i) f();
+  synchronize(device);
+  summarize(timer ? on_its_own_clock(device, *timer, f) : on_the_hosts_clock(device, f), timing);
   return timing;
 }
 
