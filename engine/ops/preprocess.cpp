@@ -34,7 +34,8 @@ void preprocess_into(const Tensor& y, const Tensor& images, const Normalization&
     ops::require(flip.shape() == Shape{shape[0]}, kOp, "flip is " + to_string(flip.shape()));
     ops::require_dtype(flip, DType::u8, kOp, "flip");
   }
-  kernels::Preprocess args{.x = images.view(), .flip = flip.view(), .index = index.view(), .y = y.inplace()};
+  kernels::Preprocess args{
+      .x = images.view(), .flip = flip.view(), .index = index.view(), .crop = {}, .y = y.inplace()};
   std::copy_n(normalization.mean, 3, args.mean);
   std::copy_n(normalization.std, 3, args.std);
   call(kernels::preprocess, images.queue(), args);

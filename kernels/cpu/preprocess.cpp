@@ -23,13 +23,17 @@ void preprocess_of(const Preprocess& a) {
     }
   const auto* flip = a.flip.as<std::uint8_t>();
   const auto* index = a.index.as<std::int32_t>();
+  const auto* crop = a.crop.as<std::int32_t>();
+  const std::int64_t x_height = a.x.shape[1], x_width = a.x.shape[2];
   parallel_for(a.y.shape[0] * height, std::max<std::int64_t>(1, 8192 / (width * channels)),
                [&](std::int64_t begin, std::int64_t end, int) {
                  for (std::int64_t row = begin; row < end; ++row) {
                    const std::int64_t image = row / height;
                    const bool mirror = flip && flip[image] != 0;
-                   const std::int64_t from = index ? row + (index[image] - image) * height : row;
-                   const std::uint8_t* x = a.x.as<std::uint8_t>() + from * width * 3;
+                   const std::int64_t top = crop ? crop[2 * image] : 0, left = crop ? crop[2 * image + 1] : 0;
+                   const std::int64_t from =
+                       (index ? index[image] : image) * x_height + row - image * height + top;
+                   const std::uint8_t* x = a.x.as<std::uint8_t>() + (from * x_width + left) * 3;
                    const std::int64_t step = mirror ? -3 : 3;
                    if (mirror) x += (width - 1) * 3;
                    T* y = a.y.as<T>() + row * width * channels;

@@ -1,4 +1,4 @@
-// y[n,h,w,c] = (x[index[n],h,w,c] / 255 - mean[c]) / std[c], mirrored in w where flip[n];
+// y[n,h,w,c] = (x[index[n], top+h, left+w, c] / 255 - mean[c]) / std[c], mirrored in w where flip[n];
 // kernels/preprocess.h. Bytes: x once (1 an element), y once (2 or 4). Limited by memory: y is written 16
 // bytes a thread; x's bytes are read one by one, neighbours from the same sectors.
 #include "kernels/preprocess.h"
@@ -11,11 +11,12 @@ namespace {
 
 template <class T>
 struct PreprocessOf {
-  const uint8_t* x;      // [I,H,W,3]
+  const uint8_t* x;      // [I,X,Z,3]
   const uint8_t* flip;   // [N] or null
   const int32_t* index;  // [N], into x, or null
+  const int32_t* crop;   // [N,2]: top, left, or null
   T* y;                  // [N,H,W,channels]
-  int64_t image_pixels, width;
+  int64_t image_pixels, width, x_pixels, x_width;
   int channels;
   Compute<T> mean[3], std[3];
 
@@ -23,10 +24,13 @@ struct PreprocessOf {
     int64_t pixel = i / channels;
     const int c = static_cast<int>(i - pixel * channels);
     if (c >= 3) return Compute<T>(0);
-    if (flip || index) {
+    if (flip || index || crop) {
       const int64_t image = pixel / image_pixels;
+      pixel -= image * image_pixels;
       if (flip && flip[image] != 0) pixel += width - 1 - 2 * (pixel % width);
-      if (index) pixel += (index[image] - image) * image_pixels;
+      if (crop)
+        pixel += (crop[2 * image] + pixel / width) * x_width - pixel / width * width + crop[2 * image + 1];
+      pixel += (index ? index[image] : image) * x_pixels;
     }
     const Compute<T> value = static_cast<Compute<T>>(x[pixel * 3 + c]) / Compute<T>(255);
     // No array index that the compiler does not know: the constants stay in registers.
@@ -48,9 +52,12 @@ Status preprocess_cuda(const Queue& q, const Preprocess& a) {
     PreprocessOf<T> f{a.x.as<uint8_t>(),
                       a.flip.as<uint8_t>(),
                       a.index.as<int32_t>(),
+                      a.crop.as<int32_t>(),
                       a.y.as<T>(),
                       a.y.shape[1] * a.y.shape[2],
                       a.y.shape[2],
+                      a.x.shape[1] * a.x.shape[2],
+                      a.x.shape[2],
                       static_cast<int>(a.y.shape[3]),
                       {},
                       {}};

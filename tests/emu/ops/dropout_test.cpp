@@ -32,7 +32,7 @@ TEST_F(EmulatedDropout, MaskIsTheCpusBitForBit) {
     for (const std::int64_t first : {0, 1, 2, 3, 4, 4093})
       for (const std::int64_t n : {1, 3, 4, 7, 8, 9, 255, 1030})
         for (const std::int64_t step : {0, 5}) {
-          const auto got = dropped(n, 0.3f, first, step, dtype, kEmulated);
+          const auto got = dropped(n, 0.3f, first, step, dtype, kCuda);
           const auto want = dropped(n, 0.3f, first, step, DType::f32, Device{});  // kept values: 1 / 0.7
           for (std::size_t i = 0; i < got.size(); ++i) {
             ASSERT_EQ(got[i] == 0.0, want[i] == 0.0)
@@ -47,7 +47,7 @@ TEST_F(EmulatedDropout, ShareOfDroppedElementsFollowsP) {
   constexpr std::int64_t n = 1 << 14;
   for (const float p : {0.0f, 0.1f, 0.5f, 0.9f}) {
     std::int64_t zeros = 0;
-    for (const double v : dropped(n, p, 0, 0, DType::f32, kEmulated)) zeros += v == 0.0;
+    for (const double v : dropped(n, p, 0, 0, DType::f32, kCuda)) zeros += v == 0.0;
     const double q = static_cast<double>(p);
     EXPECT_NEAR(static_cast<double>(zeros) / n, q, 5 * std::sqrt(q * (1 - q) / n) + 1e-12)
         << p;  // five sigma

@@ -38,11 +38,11 @@ void expect_as_on_the_cpu(DType dtype, Op&& op) {
         std::vector<double> results[2];
         // fp16 has no CPU kernel: fp32 there, and the one rounding after it.
         const DType on_cpu = dtype == DType::f16 ? DType::f32 : dtype;
-        for (const Device device : {Device{}, kEmulated}) {
+        for (const Device device : {Device{}, kCuda}) {
           const DType t = device == Device{} ? on_cpu : dtype;
           const Tensor x = shifted(n, offset_x, t, device), y = shifted(n, offset_y, t, device);
           op(x, y);
-          results[device == kEmulated] = (device == Device{} ? y.to(dtype) : y).to_doubles();
+          results[device == kCuda] = (device == Device{} ? y.to(dtype) : y).to_doubles();
         }
         ASSERT_EQ(results[1], results[0])
             << name_of(dtype) << " n " << n << " offsets " << offset_x << ' ' << offset_y;
@@ -83,7 +83,7 @@ TEST_F(EmulatedElementwise, CastsRoundAsTheCpuDoes) {
       const auto cast_on = [&](Device device) {
         return from_doubles({n}, values, DType::f64, device).to(from).to(to).to_doubles();
       };
-      const std::vector<double> got = cast_on(kEmulated), want = cast_on(Device{});
+      const std::vector<double> got = cast_on(kCuda), want = cast_on(Device{});
       for (std::size_t i = 0; i < got.size(); ++i) {
         if (std::isnan(want[i])) {
           EXPECT_TRUE(std::isnan(got[i])) << values[i];
@@ -96,7 +96,7 @@ TEST_F(EmulatedElementwise, CastsRoundAsTheCpuDoes) {
 
 TEST_F(EmulatedElementwise, NaNAndInfinityPass) {
   const std::vector<double> x = {std::nan(""), HUGE_VAL, -HUGE_VAL, -0.0, 1.0};
-  const Tensor t = from_doubles({5}, x, DType::f32, kEmulated);
+  const Tensor t = from_doubles({5}, x, DType::f32, kCuda);
   const auto y = relu(t).to_doubles();
   EXPECT_TRUE(std::isnan(y[0]));
   EXPECT_EQ(y[1], HUGE_VAL);
@@ -109,10 +109,10 @@ TEST_F(EmulatedElementwise, NaNAndInfinityPass) {
 }
 
 TEST_F(EmulatedElementwise, EmptyTensorsLaunchNothing) {
-  const Tensor x = zeros({0}, DType::f32, kEmulated);
+  const Tensor x = zeros({0}, DType::f32, kCuda);
   EXPECT_TRUE(relu(x).to_doubles().empty());
   EXPECT_TRUE(add(x, x).to_doubles().empty());
-  EXPECT_TRUE(permute(zeros({0, 3}, DType::f32, kEmulated), {1, 0}).to_doubles().empty());
+  EXPECT_TRUE(permute(zeros({0, 3}, DType::f32, kCuda), {1, 0}).to_doubles().empty());
 }
 
 TEST_F(EmulatedElementwise, PermutesOfEveryTypeAndShape) {
@@ -125,7 +125,7 @@ TEST_F(EmulatedElementwise, PermutesOfEveryTypeAndShape) {
         const auto on = [&](Device device) {
           return permute(from_doubles(shape, values, dtype, device), order).to_doubles();
         };
-        ASSERT_EQ(on(kEmulated), on(Device{})) << to_string(shape) << ' ' << name_of(dtype);
+        ASSERT_EQ(on(kCuda), on(Device{})) << to_string(shape) << ' ' << name_of(dtype);
       } while (std::next_permutation(order.begin(), order.end()));
     }
 }

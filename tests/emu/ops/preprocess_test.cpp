@@ -2,9 +2,11 @@
 // CPU backend's kernel, which has an oracle of its own.
 #include <gtest/gtest.h>
 
+#include "engine/autograd.h"
 #include "engine/ops.h"
 #include "engine/tensor.h"
 #include "kernels/philox.h"
+#include "kernels/preprocess.h"
 #include "tests/emu/ops/device.h"
 
 namespace cairn {
@@ -45,7 +47,7 @@ TEST_F(EmulatedPreprocess, MirrorsAndGathersAsOnTheCpu) {
             };
             // fp16 has no CPU kernel: fp32 there, and the one rounding after it. The CPU divides in double.
             const std::vector<double> want = on({}, DType::f32).to_doubles();
-            const std::vector<double> got = on(kEmulated, dtype).to_doubles();
+            const std::vector<double> got = on(kCuda, dtype).to_doubles();
             ASSERT_EQ(got.size(), want.size());
             const double rounding = dtype == DType::bf16 ? 0x1p-8 : dtype == DType::f16 ? 0x1p-11 : 0;
             for (std::size_t i = 0; i < want.size(); ++i)
@@ -54,6 +56,43 @@ TEST_F(EmulatedPreprocess, MirrorsAndGathersAsOnTheCpu) {
               ASSERT_NEAR(got[i], want[i], std::abs(want[i]) * rounding + 4 * 0x1p-24 / 0.224)
                   << name_of(dtype) << ' ' << h << 'x' << w << " n " << n << " element " << i;
           }
+}
+
+TEST_F(EmulatedPreprocess, CropsAsOnTheCpu) {
+  constexpr std::int64_t kImages = 5, kHeight = 13, kWidth = 17;
+  const std::vector<std::int32_t> index = {4, 0, 2, 2, 1, 4, 3};
+  const std::vector<std::uint8_t> flip = {0, 1, 0, 1, 1, 0, 0};
+  const auto n = static_cast<std::int64_t>(index.size());
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16})
+    for (const auto& [h, w] : {std::pair{13, 17}, {12, 16}, {1, 1}, {7, 9}, {0, 3}}) {
+      std::vector<std::int32_t> crop;
+      for (std::int32_t i = 0; i < n; ++i) {
+        crop.push_back(static_cast<std::int32_t>(kHeight - h) * (i % 3) / 2);  // first, middle, last rows
+        crop.push_back(static_cast<std::int32_t>(kWidth - w) * ((i + 1) % 3) / 2);
+      }
+      const auto on = [&](Device device, DType t) {
+        const Tensor x = from_values<std::uint8_t>({kImages, kHeight, kWidth, 3},
+                                                   pixels(kImages * kHeight * kWidth * 3), device);
+        const Tensor places = from_values<std::int32_t>({n}, index, device);
+        const Tensor mirrored = from_values<std::uint8_t>({n}, flip, device);
+        const Tensor corners = from_values<std::int32_t>({n, 2}, crop, device);
+        const Tensor y = empty({n, h, w, 3}, t, device);
+        call(kernels::preprocess, y.queue(),
+             {.x = x.view(),
+              .flip = mirrored.view(),
+              .index = places.view(),
+              .crop = corners.view(),
+              .y = y.out()});
+        return y;
+      };
+      const std::vector<double> want = on({}, DType::f32).to(dtype).to_doubles();
+      const std::vector<double> got = on(kCuda, dtype).to_doubles();
+      ASSERT_EQ(got.size(), want.size());
+      // The CPU divides in double, the device in fp32: one step of the dtype at most, of values up to 1.
+      const double step = dtype == DType::bf16 ? 0x1p-7 : dtype == DType::f16 ? 0x1p-10 : 0x1p-22;
+      for (std::size_t i = 0; i < want.size(); ++i)
+        ASSERT_NEAR(got[i], want[i], step) << name_of(dtype) << ' ' << h << 'x' << w << " element " << i;
+    }
 }
 
 // A batch that was gathered on the device has the bits of the same batch sent there as it is.
@@ -65,13 +104,13 @@ TEST_F(EmulatedPreprocess, GatheringIsExact) {
   for (const std::int32_t i : index)
     batch.insert(batch.end(), table.begin() + i * kBytes, table.begin() + (i + 1) * kBytes);
   const auto n = static_cast<std::int64_t>(index.size());
-  const Tensor sent = from_values<std::uint8_t>({n, kSide, kSide, 3}, batch, kEmulated);
-  const Tensor kept = from_values<std::uint8_t>({kTable, kSide, kSide, 3}, table, kEmulated);
-  const Tensor places = from_values<std::int32_t>({n}, index, kEmulated);
+  const Tensor sent = from_values<std::uint8_t>({n, kSide, kSide, 3}, batch, kCuda);
+  const Tensor kept = from_values<std::uint8_t>({kTable, kSide, kSide, 3}, table, kCuda);
+  const Tensor places = from_values<std::int32_t>({n}, index, kCuda);
   for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
     const std::vector<double> want = preprocess(sent, dtype).to_doubles();
     EXPECT_EQ(preprocess(kept, dtype, {}, {}, places).to_doubles(), want);
-    const Tensor y = empty({n, kSide, kSide, 3}, dtype, kEmulated);
+    const Tensor y = empty({n, kSide, kSide, 3}, dtype, kCuda);
     preprocess_into(y, kept, {}, {}, places);
     EXPECT_EQ(y.to_doubles(), want);
   }

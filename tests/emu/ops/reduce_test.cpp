@@ -24,7 +24,7 @@ Tensor eighths(const Shape& shape, DType dtype, std::int64_t offset = 0) {
   std::vector<double> v(static_cast<std::size_t>(shape.numel() + offset));
   for (std::size_t i = 0; i < v.size(); ++i)
     v[i] = static_cast<double>(uniform_below(philox(11, 0, i).v[0], 64)) / 8 - 4;
-  return from_doubles({shape.numel() + offset}, v, dtype, kEmulated).alias(shape, offset);
+  return from_doubles({shape.numel() + offset}, v, dtype, kCuda).alias(shape, offset);
 }
 
 struct Form {
@@ -67,7 +67,7 @@ class EmulatedReduce : public NoReportsTest, public testing::WithParamInterface<
 TEST_P(EmulatedReduce, SumsAgreeWithALoop) {
   for (const Form& f : kForms) {
     const Tensor x = eighths(f.x, GetParam(), f.offset);
-    const Tensor y = full(f.y, 0.5, GetParam(), kEmulated);
+    const Tensor y = full(f.y, 0.5, GetParam(), kCuda);
     call(kernels::reduce, x.queue(), {ReduceOp::sum, x.view(), y.inplace(), 0.125, Write::add});
     std::vector<double> want(static_cast<std::size_t>(f.y.numel()), 0.0), terms = want;
     const std::vector<double> values = x.to_doubles();
@@ -89,7 +89,7 @@ TEST_P(EmulatedReduce, SumsAgreeWithALoop) {
 TEST_P(EmulatedReduce, MaximaAndTheirGradientsAgreeWithALoop) {
   for (const Form& f : kForms) {
     const Tensor x = eighths(f.x, GetParam(), f.offset), dx = empty_like(x);
-    const Tensor y = empty(f.y, GetParam(), kEmulated), dy = eighths(f.y, GetParam(), 5);
+    const Tensor y = empty(f.y, GetParam(), kCuda), dy = eighths(f.y, GetParam(), 5);
     call(kernels::reduce, x.queue(), {ReduceOp::max, x.view(), y.out()});
     call(kernels::reduce_max_backward, x.queue(), {x.view(), y.view(), dy.view(), dx.out()});
     const std::vector<double> values = x.to_doubles(), got = y.to_doubles(), g = dy.to_doubles();
@@ -117,7 +117,7 @@ TEST_P(EmulatedReduce, ANaNIsTheMaximum) {
   for (const std::int64_t at : {0, 31, 700, 9999}) {
     std::vector<double> v(10000, 1.0);
     v[static_cast<std::size_t>(at)] = std::nan("");
-    const Tensor x = from_doubles({10000}, v, GetParam(), kEmulated);
+    const Tensor x = from_doubles({10000}, v, GetParam(), kCuda);
     EXPECT_TRUE(std::isnan(max(x, {}, false).item())) << at;
   }
 }
@@ -125,7 +125,7 @@ TEST_P(EmulatedReduce, ANaNIsTheMaximum) {
 TEST_P(EmulatedReduce, TheNormIsTakenInDouble) {
   for (const std::int64_t n : {1, 7, 8, 255, 40001}) {
     for (const std::int64_t offset : {0, 1}) {
-      const Tensor x = eighths({n}, GetParam(), offset), norm = empty({1}, DType::f32, kEmulated);
+      const Tensor x = eighths({n}, GetParam(), offset), norm = empty({1}, DType::f32, kCuda);
       call(kernels::l2_norm, x.queue(), {x.view(), norm.out()});
       double sum = 0;
       for (const double v : x.to_doubles()) sum += v * v;
@@ -133,7 +133,7 @@ TEST_P(EmulatedReduce, TheNormIsTakenInDouble) {
     }
   }
   if (GetParam() == DType::f16) return;  // its squares stay far from float's range
-  const Tensor large = full({5}, 1e25, GetParam(), kEmulated), norm = empty({1}, DType::f32, kEmulated);
+  const Tensor large = full({5}, 1e25, GetParam(), kCuda), norm = empty({1}, DType::f32, kCuda);
   call(kernels::l2_norm, large.queue(), {large.view(), norm.out()});
   EXPECT_NEAR(norm.item(), std::sqrt(5.0) * 1e25, 1e25 * 0x1p-7);
 }
@@ -146,7 +146,7 @@ TEST_P(EmulatedReduce, ManyClassesAndManyRows) {
     std::vector<std::int32_t> labels;
     for (std::int64_t n = 0; n < rows; ++n)
       labels.push_back(static_cast<std::int32_t>((n * 977 + 5) % classes));
-    const Tensor loss = softmax_cross_entropy(z, from_values<std::int32_t>({rows}, labels, kEmulated), {});
+    const Tensor loss = softmax_cross_entropy(z, from_values<std::int32_t>({rows}, labels, kCuda), {});
     loss.backward();
     const std::vector<double> values = z.to_doubles(), dz = z.grad().to_doubles();
     const std::vector<double> p = softmax(z.detach()).to_doubles();

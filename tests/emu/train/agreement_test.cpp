@@ -19,7 +19,9 @@ bool through_vendor_libraries() {
 // The plain convolutions take three to ten times as long.
 int steps() { return through_vendor_libraries() ? 2 : 1; }
 
-std::string where() { return through_vendor_libraries() ? "[cuda-emu] " : "[cuda-emu, plain kernels] "; }
+std::string where() {
+  return std::string("[") + name_of(kCuda.type) + (through_vendor_libraries() ? "] " : ", plain kernels] ");
+}
 
 using Gradients = std::vector<std::vector<double>>;  // by parameter
 Gradients gradients(const Training& training, double scale = 1) {
@@ -75,7 +77,7 @@ class Agreement : public testing::TestWithParam<const char*> {
 // activation).
 TEST_P(Agreement, Fp32LossAndGradients) {
   Training cpu(GetParam(), {}, DType::f32, sgd()), twin(GetParam(), {}, DType::f32, sgd());
-  Training emulated(GetParam(), kEmulated, DType::f32, sgd());
+  Training emulated(GetParam(), kCuda, DType::f32, sgd());
   for (int step = 0; step < steps(); ++step) {
     const TestBatch batch = make_batch(kImages, static_cast<std::uint64_t>(step));
     emulated.begin_from(cpu);
@@ -117,7 +119,7 @@ double logits_apart(const Tensor& a, const Tensor& b) {
 TEST_P(Agreement, SixteenBitLossAndGradients) {
   Training exact(GetParam(), {}, DType::f32, sgd()), cpu(GetParam(), {}, DType::bf16, sgd());
   for (const DType dtype : {DType::bf16, DType::f16}) {
-    Training emulated(GetParam(), kEmulated, dtype, sgd());
+    Training emulated(GetParam(), kCuda, dtype, sgd());
     const double scale = dtype == DType::f16 ? 1024 : 1;
     const double share = dtype == DType::f16 ? std::sqrt(1.0 / 8) : 1;
     for (int step = 0; step < (has_batch_norm() ? 1 : 2); ++step) {
@@ -148,7 +150,7 @@ INSTANTIATE_TEST_SUITE_P(Models, Agreement, testing::ValuesIn(kModels));
 // Without batch norm nothing amplifies the roundings: PyTorch's two layouts stay within 9e-6 and 2e-5.
 // Dropout is on: a mask of other bits would be seen at once.
 void follow(const optim::OptimizerOptions& options, float lr) {
-  Training cpu("model_cnn", {}, DType::f32, options), emulated("model_cnn", kEmulated, DType::f32, options);
+  Training cpu("model_cnn", {}, DType::f32, options), emulated("model_cnn", kCuda, DType::f32, options);
   double largest = 0;
   for (std::uint64_t step = 0; step < 20; ++step) {
     const TestBatch batch = make_batch(kImages / 2, step);

@@ -28,7 +28,7 @@ class Learning : public testing::TestWithParam<const char*> {};
 
 TEST_P(Learning, EveryImageOfASmallSet) {
   const TestBatch batch = make_batch(kImages, 7);
-  Training training(GetParam(), kEmulated, DType::f32, {.kind = optim::OptimizerKind::sgd, .momentum = 0.9f});
+  Training training(GetParam(), kCuda, DType::f32, {.kind = optim::OptimizerKind::sgd, .momentum = 0.9f});
   const bool has_batch_norm = std::string(GetParam()) != "model_cnn";
   constexpr int kMost = 60;
   int steps = 0;
@@ -38,7 +38,8 @@ TEST_P(Learning, EveryImageOfASmallSet) {
     if (steps >= 10) reached = accuracy(training, batch);
   }
   EXPECT_EQ(reached, 1.0);
-  std::cout << "[cuda-emu] " << GetParam() << ": " << 100 * reached << " % after " << steps << " steps\n";
+  std::cout << '[' << name_of(kCuda.type) << "] " << GetParam() << ": " << 100 * reached << " % after "
+            << steps << " steps\n";
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, Learning, testing::ValuesIn(kModels));

@@ -13,7 +13,7 @@ using optim::StepGuard;
 // Without dropout: the runs that are compared differ in their step counts.
 struct ScaledTraining : Training {
   explicit ScaledTraining(optim::OptimizerKind kind, int growth_interval = 2000)
-      : Training("model_cnn", kEmulated, DType::f16, {.kind = kind, .clip_norm = 5.0f}),
+      : Training("model_cnn", kCuda, DType::f16, {.kind = kind, .clip_norm = 5.0f}),
         scaler(optimizer->guard()) {
     scaler.scale_loss({.initial_scale = 1024, .growth_interval = growth_interval});
     model->eval();
@@ -72,7 +72,7 @@ TEST(LossScale, ReachesGradientsThatWouldVanish) {
   };
   // As if the loss had been a millionth of what it is.
   const auto small = left(0x1p-20f), scaled = left(1024);
-  std::cout << "[cuda-emu] gradients left with a scale of 2^-20: " << small << ", of 2^10: " << scaled
+  std::cout << '[' << name_of(kCuda.type) << "] gradients left with a scale of 2^-20: " << small << ", of 2^10: " << scaled
             << '\n';
   EXPECT_LT(small, scaled / 10);
 }
@@ -87,8 +87,8 @@ TEST(LossScale, LearnsASmallSetInFp16) {
 
 TEST(LossScale, SaysWhereThereIsNone) {
   EXPECT_THROW(StepGuard(Device{}).scale_loss(), DTypeError);
-  EXPECT_THROW(StepGuard(kEmulated).scale_loss({.initial_scale = 1000}), InputError);
-  EXPECT_THROW(StepGuard(kEmulated).scale_loss({.initial_scale = 1024, .growth_interval = 0}), InputError);
+  EXPECT_THROW(StepGuard(kCuda).scale_loss({.initial_scale = 1000}), InputError);
+  EXPECT_THROW(StepGuard(kCuda).scale_loss({.initial_scale = 1024, .growth_interval = 0}), InputError);
 }
 
 }  // namespace

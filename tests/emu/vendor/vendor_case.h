@@ -1,6 +1,7 @@
 #pragma once
-/// Convolutions and products on the emulated device against the definition in double. Each check answers with
-/// what is wrong, or nothing: a test of a planted fault wants an answer.
+/// Convolutions and products through NVIDIA's libraries, on the emulated device or a GPU, against the
+/// definition in double. Each check answers with what is wrong, or nothing: a test of a planted fault wants
+/// an answer.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -9,34 +10,39 @@
 #include <vector>
 
 #include "engine/backend.h"
+#include "kernels/cuda/status.h"
 #include "kernels/device.h"
-#include "kernels/emu/emu.h"
-#include "kernels/emu/runtime.h"
 #include "kernels/gemm.h"
 #include "tests/kernels/conv_oracle.h"
 
+#if defined(CAIRN_CUDA_EMU)
+#include "kernels/emu/emu.h"
+#include "kernels/emu/runtime.h"
+#endif
+
 namespace cairn::kernels {
 
-/// The emulated device with the providers loaded, and no cache of plans from other runs.
-inline const Queue& emulated_queue() {
+/// The device with the providers loaded, and no cache of plans from other runs.
+inline const Queue& test_queue() {
   static const Queue queue = [] {
     setenv("CAIRN_CACHE", "off", 1);
     backend_parts();
     Queue q;
-    const Status s = device_api(DeviceType::cuda_emu)->create_queue(0, q);
+    const Status s = device_api(kCudaDevice)->create_queue(0, q);
     if (!s.ok()) throw std::runtime_error(s.message());
     return q;
   }();
   return queue;
 }
 
-/// A tensor in the emulated device's memory; values go in and come out as doubles. Starts as NaN.
+/// A tensor in the device's memory; values go in and come out as doubles. Starts as NaN.
 class DeviceTensor {
  public:
   DeviceTensor(DType dtype, const Shape& shape) : DeviceTensor(Buffer(dtype, shape)) {}
-  DeviceTensor(DType dtype, const Shape& shape, const std::vector<double>& values)
-      : DeviceTensor(Buffer(dtype, shape, values)) {}
-  ~DeviceTensor() { (void)api().release(0, memory_); }
+  /// `offset`: bytes by which it begins behind memory that is aligned to 256.
+  DeviceTensor(DType dtype, const Shape& shape, const std::vector<double>& values, std::size_t offset = 0)
+      : DeviceTensor(Buffer(dtype, shape, values), offset) {}
+  ~DeviceTensor() { (void)api().release(0, allocation_); }
   DeviceTensor(const DeviceTensor&) = delete;
   DeviceTensor& operator=(const DeviceTensor&) = delete;
 
@@ -44,39 +50,46 @@ class DeviceTensor {
   ConstView in() const { return {memory_, dtype_, shape_}; }
   Buffer read() const {
     Buffer host(dtype_, shape_);
-    must(api().copy(emulated_queue(), host.data(), memory_, host.bytes(), CopyKind::device_to_host));
-    must(api().synchronize(emulated_queue()));
+    must(api().copy(test_queue(), host.data(), memory_, host.bytes(), CopyKind::device_to_host));
+    must(api().synchronize(test_queue()));
     return host;
   }
 
  private:
-  explicit DeviceTensor(const Buffer& host) : dtype_(host.in().dtype), shape_(host.in().shape) {
-    must(api().allocate(0, host.bytes(), &memory_));
-    must(api().copy(emulated_queue(), memory_, host.data(), host.bytes(), CopyKind::host_to_device));
-    must(api().synchronize(emulated_queue()));
+  explicit DeviceTensor(const Buffer& host, std::size_t offset = 0)
+      : dtype_(host.in().dtype), shape_(host.in().shape) {
+    must(api().allocate(0, host.bytes() + offset, &allocation_));
+    memory_ = static_cast<char*>(allocation_) + offset;
+    must(api().copy(test_queue(), memory_, host.data(), host.bytes(), CopyKind::host_to_device));
+    must(api().synchronize(test_queue()));
   }
-  static const DeviceApi& api() { return *device_api(DeviceType::cuda_emu); }
+  static const DeviceApi& api() { return *device_api(kCudaDevice); }
   static void must(const Status& s) {
     if (!s.ok()) throw std::runtime_error(s.message());
   }
   DType dtype_;
   Shape shape_;
-  void* memory_ = nullptr;
+  void *allocation_ = nullptr, *memory_ = nullptr;
 };
 
-/// Runs a kernel with its scratch on the emulated device; what it answered, if it failed or the library had
-/// no part in it.
+/// Runs a kernel with its scratch; what it answered, if it failed or (which only the emulated device can
+/// tell) the library had no part in it.
 template <class Args>
-std::string run_emulated(const KernelSlot<Args>& slot, Args args) {
-  const Queue& queue = emulated_queue();
+std::string run_vendor(const KernelSlot<Args>& slot, Args args) {
+  const Queue& queue = test_queue();
   args.scratch_bytes = slot.workspace(queue, args);
   DeviceTensor scratch(DType::u8, {static_cast<std::int64_t>(args.scratch_bytes)});
   args.scratch = scratch.view().data;
+#if defined(CAIRN_CUDA_EMU)
   const std::int64_t calls = emu::call_counts().library_calls;
   const Status status = slot(queue, args);
   if (status.ok() && emu::call_counts().library_calls == calls) return "a plain kernel served instead";
-  const Status done = device_api(DeviceType::cuda_emu)->synchronize(queue);
+  const Status done = device_api(kCudaDevice)->synchronize(queue);
   for (const emu::Report& r : emu::take_reports()) return r.message;
+#else
+  const Status status = slot(queue, args);
+  const Status done = device_api(kCudaDevice)->synchronize(queue);
+#endif
   return status.ok() ? done.message() : status.message();
 }
 
@@ -126,13 +139,13 @@ struct VendorConv {
         rd(dtype, c.y(), residual);
     DeviceTensor y(dtype, c.y());
     const std::string said =
-        run_emulated(conv2d_forward, {.x = xd.in(),
-                                      .w = wd.in(),
-                                      .bias = with_bias ? bd.in() : ConstView{},
-                                      .residual = with_residual ? rd.in() : ConstView{},
-                                      .y = y.view(),
-                                      .geometry = c.g,
-                                      .activation = relu ? Activation::relu : Activation::none});
+        run_vendor(conv2d_forward, {.x = xd.in(),
+                                    .w = wd.in(),
+                                    .bias = with_bias ? bd.in() : ConstView{},
+                                    .residual = with_residual ? rd.in() : ConstView{},
+                                    .y = y.view(),
+                                    .geometry = c.g,
+                                    .activation = relu ? Activation::relu : Activation::none});
     if (!said.empty()) return said;
     std::vector<double> want = oracle.y;
     for (std::size_t i = 0; i < want.size(); ++i) {
@@ -147,13 +160,28 @@ struct VendorConv {
         c.name() + " y");
   }
 
+  /// The plain forward pass of an x that begins `offset` bytes behind aligned memory.
+  std::string forward_shifted(std::size_t offset) const {
+    const DeviceTensor xd(dtype, c.x, x, offset), wd(DType::f32, c.w, w);
+    DeviceTensor y(dtype, c.y());
+    const std::string said =
+        run_vendor(conv2d_forward,
+                   {.x = xd.in(), .w = wd.in(), .bias = {}, .residual = {}, .y = y.view(), .geometry = c.g});
+    if (!said.empty()) return said;
+    const auto length = static_cast<double>(c.w[1] * c.w[2] * c.w[3]);
+    return mismatch(
+        y.read(), oracle.y,
+        [&](std::size_t i) { return sum_tolerance(dtype, oracle.y[i], oracle.y_norm[i], length); },
+        c.name() + " y of a shifted x");
+  }
+
   std::string backward_data(Write write) const {
     const std::vector<double> before = random_for(dtype, c.x, 6);
     const DeviceTensor dyd(dtype, c.y(), dy), wd(DType::f32, c.w, w);
     DeviceTensor dx(dtype, c.x, before);
     const std::string said =
-        run_emulated(conv2d_backward_data,
-                     {.dy = dyd.in(), .w = wd.in(), .dx = dx.view(), .geometry = c.g, .write = write});
+        run_vendor(conv2d_backward_data,
+                   {.dy = dyd.in(), .w = wd.in(), .dx = dx.view(), .geometry = c.g, .write = write});
     if (!said.empty()) return said;
     const std::vector<double> want = write == Write::add ? added(oracle.dx, before) : oracle.dx;
     const auto length = static_cast<double>(c.w[0] / c.g.groups * c.w[1] * c.w[2]);
@@ -169,13 +197,13 @@ struct VendorConv {
                               bias_before = random_for(DType::f32, {c.w[0]}, 8);
     const DeviceTensor xd(dtype, c.x, x), dyd(dtype, ys, dy);
     DeviceTensor dw(DType::f32, c.w, before), dbias(DType::f32, {c.w[0]}, bias_before);
-    const std::string said = run_emulated(conv2d_backward_weight, {.x = xd.in(),
-                                                                   .dy = dyd.in(),
-                                                                   .dw = dw.view(),
-                                                                   .dbias = with_bias ? dbias.view() : View{},
-                                                                   .geometry = c.g,
-                                                                   .write = write,
-                                                                   .dbias_write = write});
+    const std::string said = run_vendor(conv2d_backward_weight, {.x = xd.in(),
+                                                                 .dy = dyd.in(),
+                                                                 .dw = dw.view(),
+                                                                 .dbias = with_bias ? dbias.view() : View{},
+                                                                 .geometry = c.g,
+                                                                 .write = write,
+                                                                 .dbias_write = write});
     if (!said.empty()) return said;
     const std::vector<double> want = write == Write::add ? added(oracle.dw, before) : oracle.dw;
     std::vector<double> want_bias =
@@ -244,11 +272,11 @@ struct VendorLinear {
     const DeviceTensor xd(dtype, xs, x), wd(DType::f32, ws, w), bd(DType::f32, {k}, bias);
     DeviceTensor y(dtype, ys);
     const std::string said =
-        run_emulated(linear_forward, {.x = xd.in(),
-                                      .w = wd.in(),
-                                      .bias = with_bias ? bd.in() : ConstView{},
-                                      .y = y.view(),
-                                      .activation = relu ? Activation::relu : Activation::none});
+        run_vendor(linear_forward, {.x = xd.in(),
+                                    .w = wd.in(),
+                                    .bias = with_bias ? bd.in() : ConstView{},
+                                    .y = y.view(),
+                                    .activation = relu ? Activation::relu : Activation::none});
     if (!said.empty()) return said;
     const Sums s = sums(
         n, k, c, [&](auto i, auto l) { return at(x, i, l, c); },
@@ -265,7 +293,7 @@ struct VendorLinear {
     const DeviceTensor dyd(dtype, ys, dy), wd(DType::f32, ws, w);
     DeviceTensor dx(dtype, xs, before);
     const std::string said =
-        run_emulated(linear_backward_data, {.dy = dyd.in(), .w = wd.in(), .dx = dx.view(), .write = write});
+        run_vendor(linear_backward_data, {.dy = dyd.in(), .w = wd.in(), .dx = dx.view(), .write = write});
     if (!said.empty()) return said;
     const Sums s = sums(
         n, c, k, [&](auto i, auto l) { return at(dy, i, l, k); },
@@ -277,12 +305,12 @@ struct VendorLinear {
                               bias_before = random_for(DType::f32, {k}, 7);
     const DeviceTensor xd(dtype, xs, x), dyd(dtype, ys, dy);
     DeviceTensor dw(DType::f32, ws, before), dbias(DType::f32, {k}, bias_before);
-    const std::string said = run_emulated(linear_backward_weight, {.x = xd.in(),
-                                                                   .dy = dyd.in(),
-                                                                   .dw = dw.view(),
-                                                                   .dbias = with_bias ? dbias.view() : View{},
-                                                                   .write = write,
-                                                                   .dbias_write = write});
+    const std::string said = run_vendor(linear_backward_weight, {.x = xd.in(),
+                                                                 .dy = dyd.in(),
+                                                                 .dw = dw.view(),
+                                                                 .dbias = with_bias ? dbias.view() : View{},
+                                                                 .write = write,
+                                                                 .dbias_write = write});
     if (!said.empty()) return said;
     const Sums s = sums(
         k, c, n, [&](auto i, auto l) { return at(dy, l, i, k); },
