@@ -162,30 +162,6 @@ BuiltGraph build(const ConvGraph& g) {
   return built;
 }
 
-/// The engine configurations that one of cuDNN's heuristics proposes, best first; none where it has nothing.
-std::vector<Descriptor> ask(const Descriptor& graph, const DeviceDescription& device,
-                            cudnnBackendHeurMode_t mode) {
-  Descriptor heuristic(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
-  heuristic.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph)
-      .set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode)
-      .set(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, device.descriptor());
-  if (cudnnBackendFinalize(heuristic.raw()) != CUDNN_STATUS_SUCCESS) return {};
-  std::int64_t count = 0;
-  check(cudnnBackendGetAttribute(heuristic.raw(), CUDNN_ATTR_ENGINEHEUR_RESULTS,
-                                 CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, &count, nullptr),
-        "counting engine configurations");
-  std::vector<Descriptor> configs;
-  std::vector<cudnnBackendDescriptor_t> raw;
-  for (std::int64_t i = 0; i < count; ++i)
-    raw.push_back(configs.emplace_back(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR).raw());
-  if (count > 0)
-    check(cudnnBackendGetAttribute(heuristic.raw(), CUDNN_ATTR_ENGINEHEUR_RESULTS,
-                                   CUDNN_TYPE_BACKEND_DESCRIPTOR, count, &count, raw.data()),
-          "reading engine configurations");
-  configs.erase(configs.begin() + std::min<std::int64_t>(count, std::ssize(configs)), configs.end());
-  return configs;
-}
-
 template <class Note>
 std::vector<Note> notes_of(const Descriptor& engine, cudnnBackendAttributeName_t name,
                            cudnnBackendAttributeType_t type) {
@@ -194,42 +170,6 @@ std::vector<Note> notes_of(const Descriptor& engine, cudnnBackendAttributeName_t
   check(cudnnBackendGetAttribute(engine.raw(), name, type, std::ssize(notes), &count, notes.data()),
         "reading an engine's notes");
   return {notes.begin(), notes.begin() + std::min<std::int64_t>(count, std::ssize(notes))};
-}
-
-EngineNotes examine(const Descriptor& config) {
-  Descriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
-  const cudnnBackendDescriptor_t raw = engine.raw();
-  std::int64_t count = 0;
-  cudnnBackendDescriptor_t out = raw;
-  check(cudnnBackendGetAttribute(config.raw(), CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
-                                 &count, &out),
-        "reading a configuration's engine");
-  EngineNotes notes;
-  notes.engine = engine.get_int64(CUDNN_ATTR_ENGINE_GLOBAL_INDEX);
-  for (const auto note : notes_of<cudnnBackendNumericalNote_t>(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE,
-                                                               CUDNN_TYPE_NUMERICAL_NOTE)) {
-    notes.tensor_core |= note == CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
-    notes.deterministic &= note != CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC;
-    notes.reduced_precision |= note == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION ||
-                               note == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS;
-    notes.large_winograd |=
-        note == CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6 || note == CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13;
-  }
-  for (const auto note : notes_of<cudnnBackendBehaviorNote_t>(engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE,
-                                                              CUDNN_TYPE_BEHAVIOR_NOTE))
-    notes.runtime_compiled |= note == CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
-  return notes;
-}
-
-/// Nothing where cuDNN refuses the configuration for this device.
-std::optional<Plan> finalize_plan(const Descriptor& config, const EngineNotes& notes,
-                                  const DeviceDescription& device) {
-  Descriptor d(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
-  d.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config)
-      .set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, device.descriptor());
-  if (cudnnBackendFinalize(d.raw()) != CUDNN_STATUS_SUCCESS) return std::nullopt;
-  const auto workspace = static_cast<std::size_t>(d.get_int64(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE));
-  return Plan{std::move(d), workspace, notes, {}};
 }
 
 }  // namespace
@@ -336,6 +276,64 @@ void Plan::execute(cudnnHandle_t handle, std::span<const std::int64_t> uids, std
   check(cudnnBackendExecute(handle, descriptor.raw(), pack.raw()), "executing a plan");
 }
 
+std::vector<Descriptor> propose(const Descriptor& graph, const DeviceDescription& device,
+                                cudnnBackendHeurMode_t mode) {
+  Descriptor heuristic(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
+  heuristic.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph)
+      .set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode)
+      .set(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, device.descriptor());
+  if (cudnnBackendFinalize(heuristic.raw()) != CUDNN_STATUS_SUCCESS) return {};
+  std::int64_t count = 0;
+  check(cudnnBackendGetAttribute(heuristic.raw(), CUDNN_ATTR_ENGINEHEUR_RESULTS,
+                                 CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, &count, nullptr),
+        "counting engine configurations");
+  std::vector<Descriptor> configs;
+  std::vector<cudnnBackendDescriptor_t> raw;
+  for (std::int64_t i = 0; i < count; ++i)
+    raw.push_back(configs.emplace_back(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR).raw());
+  if (count > 0)
+    check(cudnnBackendGetAttribute(heuristic.raw(), CUDNN_ATTR_ENGINEHEUR_RESULTS,
+                                   CUDNN_TYPE_BACKEND_DESCRIPTOR, count, &count, raw.data()),
+          "reading engine configurations");
+  configs.erase(configs.begin() + std::min<std::int64_t>(count, std::ssize(configs)), configs.end());
+  return configs;
+}
+
+EngineNotes examine(const Descriptor& config) {
+  Descriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+  const cudnnBackendDescriptor_t raw = engine.raw();
+  std::int64_t count = 0;
+  cudnnBackendDescriptor_t out = raw;
+  check(cudnnBackendGetAttribute(config.raw(), CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
+                                 &count, &out),
+        "reading a configuration's engine");
+  EngineNotes notes;
+  notes.engine = engine.get_int64(CUDNN_ATTR_ENGINE_GLOBAL_INDEX);
+  for (const auto note : notes_of<cudnnBackendNumericalNote_t>(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE,
+                                                               CUDNN_TYPE_NUMERICAL_NOTE)) {
+    notes.tensor_core |= note == CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
+    notes.deterministic &= note != CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC;
+    notes.reduced_precision |= note == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION ||
+                               note == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS;
+    notes.large_winograd |=
+        note == CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6 || note == CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13;
+  }
+  for (const auto note : notes_of<cudnnBackendBehaviorNote_t>(engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE,
+                                                              CUDNN_TYPE_BEHAVIOR_NOTE))
+    notes.runtime_compiled |= note == CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
+  return notes;
+}
+
+std::optional<Plan> finalize_plan(const Descriptor& config, const EngineNotes& notes,
+                                  const DeviceDescription& device) {
+  Descriptor d(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+  d.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config)
+      .set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, device.descriptor());
+  if (cudnnBackendFinalize(d.raw()) != CUDNN_STATUS_SUCCESS) return std::nullopt;
+  const auto workspace = static_cast<std::size_t>(d.get_int64(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE));
+  return Plan{std::move(d), workspace, notes, {}};
+}
+
 Plan choose_plan(const ConvGraph& graph, const DeviceDescription& device, std::size_t limit) {
   const BuiltGraph built = build(graph);
   const bool strict_fp32 = graph.type() == DType::f32 && !graph.tf32;
@@ -343,7 +341,7 @@ Plan choose_plan(const ConvGraph& graph, const DeviceDescription& device, std::s
   std::size_t least_workspace = SIZE_MAX;
   int proposed = 0, unfit = 0, refused = 0;
   for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK}) {
-    for (const Descriptor& config : ask(*built.graph, device, mode)) {
+    for (const Descriptor& config : propose(*built.graph, device, mode)) {
       ++proposed;
       const EngineNotes notes = examine(config);
       const bool wanted_math = !(strict_fp32 && (notes.tensor_core || notes.large_winograd));

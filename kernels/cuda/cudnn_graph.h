@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -152,6 +153,16 @@ struct Plan {
   void execute(cudnnHandle_t handle, std::span<const std::int64_t> uids, std::span<void* const> pointers,
                void* workspace_memory) const;
 };
+
+/// The engine configurations that one of cuDNN's heuristics proposes for an operation graph, best first; none
+/// where it has nothing.
+std::vector<Descriptor> propose(const Descriptor& graph, const DeviceDescription& device,
+                                cudnnBackendHeurMode_t mode);
+/// What a proposed configuration's engine says of itself.
+EngineNotes examine(const Descriptor& config);
+/// Nothing where cuDNN refuses the configuration for this device.
+std::optional<Plan> finalize_plan(const Descriptor& config, const EngineNotes& notes,
+                                  const DeviceDescription& device);
 
 /// Asks cuDNN's heuristics and takes the first plan that is deterministic, accumulates in fp32, needs no
 /// compiler at run time, keeps to the workspace limit and, except for strict fp32, uses tensor cores; strict

@@ -2,10 +2,12 @@
 // real library's; handles are our own, and cudnnBackendExecute queues host arithmetic on the emulated stream.
 // What to compute is read back from the finalised plan (its JSON, by cudnnBackendGetAttribute): dims,
 // strides, padding, dilations, mode, alpha, beta, unique ids; and from the variant pack, which cuDNN does not
-// let be read: its attributes are noted as they are set.
+// let be read: its attributes are noted as they are set. Each execution is held against what the graph
+// promised before it is queued: pointers, extents, alignments, overlaps, workspace.
 #include <cudnn.h>
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -70,6 +72,7 @@ Element element_of(const std::string& type) {
 struct GraphTensor {
   StridedTensor tensor;
   bool is_virtual = false;
+  std::uintptr_t alignment = 1;  // that the graph promises
 };
 
 /// A plan's graph with the pointers of one execution.
@@ -187,23 +190,85 @@ Execution read_back(cudnnBackendDescriptor_t plan, const VariantPack& pack) {
     tensor.tensor.dims = t.at("dim");
     tensor.tensor.strides = t.at("stride");
     if (tensor.is_virtual) continue;
+    tensor.alignment = t.at("ptrAlignment").get<std::uintptr_t>();
     for (std::size_t i = 0; i < pack.uids.size() && i < pack.pointers.size(); ++i)
       if (std::to_string(pack.uids[i]) == uid) tensor.tensor.data = pack.pointers[i];
-    const auto alignment = t.at("ptrAlignment").get<std::uintptr_t>();
-    if (!tensor.tensor.data) throw std::runtime_error("the variant pack has no tensor " + uid);
-    if (reinterpret_cast<std::uintptr_t>(tensor.tensor.data) % alignment != 0)
-      throw std::runtime_error("tensor " + uid + " is not aligned to the " + std::to_string(alignment) +
-                               " bytes that the graph promises");
   }
   return e;
 }
 
-/// A workspace is written as a library may: all of the plan's size must be there, and nothing survives in it.
+// ---- what an execution has to hold ----
+
+/// Memory that an execution names.
+struct Range {
+  std::string what;
+  std::uintptr_t begin, end;
+  bool written;
+};
+
+/// One pointer for each tensor of the graph, and none for anything else.
+void check_pointers(const Execution& e, const VariantPack& pack) {
+  if (pack.uids.size() != pack.pointers.size())
+    throw std::runtime_error("the variant pack has " + std::to_string(pack.pointers.size()) +
+                             " pointers for " + std::to_string(pack.uids.size()) + " unique ids");
+  for (std::size_t i = 0; i < pack.uids.size(); ++i) {
+    const auto found = e.tensors.find(std::to_string(pack.uids[i]));
+    if (found == e.tensors.end() || found->second.is_virtual)
+      throw std::runtime_error("the variant pack names tensor " + std::to_string(pack.uids[i]) +
+                               ", which the graph does not read or write");
+    if (std::ranges::count(pack.uids, pack.uids[i]) != 1)
+      throw std::runtime_error("the variant pack names tensor " + std::to_string(pack.uids[i]) + " twice");
+  }
+  for (const auto& [uid, t] : e.tensors)
+    if (!t.is_virtual && !t.tensor.data) throw std::runtime_error("the variant pack has no tensor " + uid);
+}
+
+/// Aligned as the graph promised, and all of it, from the first element to the last that dims and strides
+/// reach, in one allocation that lives.
+Range check_range(const std::string& what, const void* data, std::size_t bytes, std::uintptr_t alignment) {
+  const auto begin = reinterpret_cast<std::uintptr_t>(data);
+  if (begin % alignment != 0)
+    throw std::runtime_error(what + " is not aligned to " + std::to_string(alignment) + " bytes");
+  if (bytes > 0 && !device_range_valid(data, bytes))
+    throw std::runtime_error(what + " of " + std::to_string(bytes) +
+                             " bytes does not lie in one allocation of the device");
+  return {what, begin, begin + bytes, false};
+}
+
+/// The tensor that a node writes: the one under the key that stands for its result.
+std::string result_of(const nlohmann::json& node) {
+  const std::string operation = node.at("operation");
+  return node.at(operation.find("BACKWARD_DATA") != std::string::npos     ? "dX"
+                 : operation.find("BACKWARD_FILTER") != std::string::npos ? "dW"
+                                                                          : "Y");
+}
+
+void check_execution(const Execution& e, const VariantPack& pack, std::int64_t workspace_bytes) {
+  check_pointers(e, pack);
+  std::vector<Range> ranges;
+  for (const auto& [uid, t] : e.tensors)
+    if (!t.is_virtual)
+      ranges.push_back(check_range("tensor " + uid, t.tensor.data, bytes_of(t.tensor), t.alignment));
+  for (const nlohmann::json& node : e.nodes)
+    for (Range& r : ranges) r.written |= r.what == "tensor " + result_of(node);
+  if (workspace_bytes > 0) {
+    // cuDNN's kernels use accesses of up to 16 bytes there.
+    ranges.push_back(
+        check_range("the workspace", pack.workspace, static_cast<std::size_t>(workspace_bytes), 16));
+    ranges.back().written = true;
+  }
+  for (const Range& a : ranges)
+    for (const Range& b : ranges)
+      if (&a != &b && a.written && a.begin < b.end && b.begin < a.end)
+        throw std::runtime_error(a.what + " is written and overlaps " + b.what);
+}
+
+/// A workspace is written as a library may: nothing survives in it. It has to be there still when the work
+/// runs.
 void use_workspace(void* workspace, std::int64_t bytes, const std::string& who) {
   if (bytes == 0) return;
   if (!device_range_valid(workspace, static_cast<std::size_t>(bytes)))
-    throw std::runtime_error(who + ": the workspace is smaller than the " + std::to_string(bytes) +
-                             " bytes of its plan");
+    throw std::runtime_error(who + ": the workspace was freed before the work that uses it ran");
   device_fill(workspace, 0xFF, static_cast<std::size_t>(bytes));
 }
 
@@ -264,6 +329,7 @@ cudnnStatus_t CUDNNWINAPI cudnnBackendExecute(cudnnHandle_t handle, cudnnBackend
     std::int64_t bytes = 0, got = 0;
     cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &got,
                              &bytes);
+    check_execution(*execution, pack, bytes);
     const cudaError_t queued = enqueue_library_call(
         handle->stream, execution->name.c_str(), [execution, workspace = pack.workspace, bytes] {
           Execution copy = *execution;  // a captured graph runs it more than once

@@ -174,6 +174,10 @@ typename Primitive::primitive_desc describe_backward(const Hint& hint, const Arg
 
 }  // namespace
 
+std::size_t bytes_of(const StridedTensor& t) {
+  return static_cast<std::size_t>(extent(t)) * bytes_of(t.type);
+}
+
 DenseTensor gather(const StridedTensor& t, const std::string& who) { return {t.dims, gather_values(t, who)}; }
 void scatter(const StridedTensor& t, const DenseTensor& from, const std::string& who) {
   scatter_values(t, from.values, who);

@@ -18,6 +18,9 @@ struct StridedTensor {
   std::array<std::int64_t, 4> dims{}, strides{};
 };
 
+/// From the first element to the last that dims and strides reach.
+std::size_t bytes_of(const StridedTensor& t);
+
 /// A tensor's values without gaps, channels last: [N,H,W,C].
 struct DenseTensor {
   std::array<std::int64_t, 4> dims{};  // N, C, H, W

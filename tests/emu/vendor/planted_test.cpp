@@ -12,7 +12,7 @@ namespace {
 class Planted {
  public:
   explicit Planted(const std::string& fault) {
-    emulated_queue();  // the right providers first: what they filled is put back
+    test_queue();  // the right providers first: what they filled is put back
     keep(conv2d_forward);
     keep(conv2d_backward_data);
     keep(conv2d_backward_weight);
@@ -53,12 +53,15 @@ class Planted {
 std::string check_everything() {
   const VendorConv same{{{2, 7, 6, 8}, {8, 3, 3, 8}, {1, 1, 1, 1, 1, 1, 1}}, DType::f32};
   const VendorConv strided{{{2, 9, 8, 8}, {16, 3, 3, 8}, {2, 2, 1, 1, 1, 1, 1}}, DType::f32};
+  // Padded to 8 channels, with a workspace; the bias is rounded into scratch.
+  const VendorConv stem{{{2, 15, 13, 3}, {24, 7, 7, 3}, {2, 2, 3, 3, 1, 1, 1}}, DType::bf16};
   const VendorLinear linear{.n = 6, .c = 6, .k = 6, .dtype = DType::f32};
   const VendorLinear oblong{.n = 4, .c = 9, .k = 5, .dtype = DType::f32};
   for (const std::string& wrong :
        {same.forward(true, false, true), same.backward_data(Write::assign), same.backward_data(Write::add),
         same.backward_weight(Write::add, true), strided.forward(false, false, false),
         strided.backward_data(Write::assign), strided.backward_weight(Write::assign, false),
+        stem.forward(true, false, true), stem.backward_weight(Write::assign, false), same.forward_shifted(4),
         linear.forward(true, true), linear.backward_data(Write::assign),
         linear.backward_weight(Write::add, true), oblong.forward(true, false),
         oblong.backward_data(Write::add), oblong.backward_weight(Write::assign, false)})
@@ -80,8 +83,12 @@ TEST_P(PlantedFault, IsNoticed) {
 INSTANTIATE_TEST_SUITE_P(All, PlantedFault,
                          testing::Values("nchw_strides", "convolution_for_correlation", "dilation_for_stride",
                                          "padding_lost", "swapped_dgrad_operands", "swapped_wgrad_operands",
-                                         "second_gradient_assigned", "swapped_leading_dimension",
-                                         "wrong_transpose", "swapped_factors", "workspace_not_handed_in"),
+                                         "second_gradient_assigned", "unpadded_channels",
+                                         "alignment_promised_too_high", "workspace_lost",
+                                         "workspace_too_small", "workspace_over_a_tensor",
+                                         "swapped_unique_ids", "bias_under_the_residuals_id",
+                                         "swapped_leading_dimension", "wrong_transpose", "swapped_factors",
+                                         "workspace_not_handed_in"),
                          [](const auto& tested) { return std::string(tested.param); });
 
 }  // namespace

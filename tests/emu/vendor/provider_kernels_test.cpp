@@ -13,8 +13,8 @@ constexpr DType kFloats[] = {DType::f32, DType::bf16, DType::f16};
 /// What the checks of the emulated device have found; "" if nothing.
 template <class Args>
 std::string run_kernel(const KernelSlot<Args>& slot, const Args& args) {
-  const Status status = slot(emulated_queue(), args);
-  const Status done = device_api(DeviceType::cuda_emu)->synchronize(emulated_queue());
+  const Status status = slot(test_queue(), args);
+  const Status done = device_api(DeviceType::cuda_emu)->synchronize(test_queue());
   for (const emu::Report& r : emu::take_reports()) return r.message;
   return status.ok() ? done.message() : status.message();
 }
@@ -58,7 +58,7 @@ TEST(ColumnSumsKernel, AreTheSumsInEveryOrderOfThreads) {
           emu::set_order(order, 7);
           DeviceTensor y(DType::f32, {columns}, before);
           ColumnSums args{.x = xd.in(), .y = y.view(), .write = write};
-          args.scratch_bytes = column_sums.workspace(emulated_queue(), args);
+          args.scratch_bytes = column_sums.workspace(test_queue(), args);
           DeviceTensor scratch(DType::u8, {static_cast<std::int64_t>(args.scratch_bytes)});
           args.scratch = scratch.view().data;
           ASSERT_EQ(run_kernel(column_sums, args), "");
@@ -79,7 +79,7 @@ TEST(ColumnSumsKernel, AreTheSumsInEveryOrderOfThreads) {
 }
 
 TEST(SelfTest, PassesOnAWorkingDevice) {
-  emulated_queue();
+  test_queue();
   char text[256] = "untouched";
   EXPECT_EQ(cairn_cuda_self_test(0, text, sizeof text), 0) << text;
   EXPECT_STREQ(text, "");
@@ -87,7 +87,7 @@ TEST(SelfTest, PassesOnAWorkingDevice) {
 }
 
 TEST(SelfTest, SaysWhatIsWrongWithADeviceThatHasNoMemory) {
-  emulated_queue();
+  test_queue();
   emu::set_memory_limit(emu::device_bytes_in_use() + 64);
   char text[256] = "";
   EXPECT_NE(cairn_cuda_self_test(0, text, sizeof text), 0);
