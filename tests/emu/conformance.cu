@@ -86,7 +86,8 @@ __global__ void match_all(const Word* in, Word* out) {
   out[2 * threadIdx.x] = __match_all_sync(kFull, in[threadIdx.x], &same);
   out[2 * threadIdx.x + 1] = static_cast<Word>(same);
 }
-__global__ void warp_reduce_functions(const Word* in, Word* out) {
+__global__ void warp_reduce_functions([[maybe_unused]] const Word* in, [[maybe_unused]] Word* out) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800  // older ones have none
   const Word v = in[threadIdx.x];
   const Word all[7] = {__reduce_add_sync(kFull, v),
                        __reduce_min_sync(kFull, v),
@@ -96,6 +97,7 @@ __global__ void warp_reduce_functions(const Word* in, Word* out) {
                        __reduce_xor_sync(kFull, v),
                        static_cast<Word>(__reduce_min_sync(kFull, static_cast<int>(v) - 100))};
   for (int i = 0; i < 7; ++i) out[7 * threadIdx.x + i] = all[i];
+#endif
 }
 // Lanes from 20 on have returned: the mask of the others names no one who is missing.
 __global__ void exited_lanes(const Word* in, Word* out) {
