@@ -72,8 +72,8 @@ TEST(LossScale, ReachesGradientsThatWouldVanish) {
   };
   // As if the loss had been a millionth of what it is.
   const auto small = left(0x1p-20f), scaled = left(1024);
-  std::cout << '[' << name_of(kCuda.type) << "] gradients left with a scale of 2^-20: " << small << ", of 2^10: " << scaled
-            << '\n';
+  std::cout << '[' << name_of(kCuda.type) << "] gradients left with a scale of 2^-20: " << small
+            << ", of 2^10: " << scaled << '\n';
   EXPECT_LT(small, scaled / 10);
 }
 
