@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstdio>
-#include <vector>
 
+#include "engine/format_text.h"
+#include "engine/kernel_table.h"
 #include "engine/tensor.h"
 #include "kernels/timer.h"
 
@@ -25,6 +25,7 @@ void summarize(std::vector<double> samples, Timing& timing) {
   timing.p10_us = at(0.1);
   timing.p90_us = at(0.9);
   timing.samples = static_cast<int>(samples.size());
+  timing.samples_us = std::move(samples);
 }
 
 std::vector<double> on_the_hosts_clock(Device device, const std::function<void()>& f) {
@@ -111,33 +112,48 @@ std::vector<double> on_its_own_clock(Device device, const kernels::TimerApi& tim
 }  // namespace
 
 std::string Timing::line(const std::string& name) const {
-  char text[160];
-  if (!timed) {
-    std::snprintf(text, sizeof text, "%-32s not timed: the emulated device's speed says nothing",
-                  name.c_str());
+  if (timed) {
+    std::string text =
+        format_text("%-32s %10.1f us  (%.1f to %.1f)", name.c_str(), median_us, p10_us, p90_us);
+    if (bytes > 0) text += format_text("  %8.2f GB/s", gb_per_s());
     return text;
   }
-  const int n = std::snprintf(text, sizeof text, "%-32s %10.1f us  (%.1f to %.1f)", name.c_str(), median_us,
-                              p10_us, p90_us);
-  if (bytes > 0 && n > 0 && static_cast<std::size_t>(n) < sizeof text)
-    std::snprintf(text + n, sizeof text - static_cast<std::size_t>(n), "  %8.2f GB/s", gb_per_s());
+  std::string text = format_text("%-32s not timed: the emulated device's speed says nothing", name.c_str());
+  for (const kernels::KernelCounters& k : kernels)
+    if (k.counted_blocks > 0) text += "\n    " + summary_of(k);
   return text;
+}
+
+std::string Timing::clocks() const {
+  if (clocks_before.sm == 0) return {};
+  return format_text("SM %d to %d of %d MHz, memory %d of %d MHz", clocks_before.sm, clocks_after.sm,
+                     clocks_before.max_sm, clocks_after.memory, clocks_before.max_memory);
 }
 
 Timing benchmark(Device device, const std::function<void()>& f, double bytes) {
   Timing timing;
   timing.bytes = bytes;
   const kernels::TimerApi* timer = kernels::timer_api(device.type);
-  if (device.type == DeviceType::cuda_emu && timer) {
+  const kernels::MeasureApi* measure = kernels::measure_api(device.type);
+  if (device.type == DeviceType::cuda_emu && timer && measure) {
+    f();
+    synchronize(device);
+    measure->reset_counters();
     Stopwatch watch(device, *timer);
     watch.sample(f);
     timing.samples = static_cast<int>(watch.read().size());
+    timing.kernels = measure->counters();
     timing.timed = false;
     return timing;
   }
   for (int i = 0; i < kWarmUps; ++i) f();
   synchronize(device);
+  const auto clock_rates = [&] {
+    return measure && measure->clock_rates ? measure->clock_rates(device.index) : kernels::ClockRates{};
+  };
+  timing.clocks_before = clock_rates();
   summarize(timer ? on_its_own_clock(device, *timer, f) : on_the_hosts_clock(device, f), timing);
+  timing.clocks_after = clock_rates();
   return timing;
 }
 

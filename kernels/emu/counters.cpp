@@ -209,6 +209,7 @@ void count_launch(const Grid& grid) {
   ++k.launches;
   k.blocks += static_cast<std::int64_t>(grid.blocks);
   k.threads += static_cast<std::int64_t>(grid.blocks * grid.threads);
+  k.dynamic_shared = std::max(k.dynamic_shared, static_cast<std::int64_t>(grid.dynamic_shared));
 }
 
 void log_begin_block(const Worker& w) {

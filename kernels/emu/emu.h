@@ -11,6 +11,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include "kernels/measuring.h"
+
 namespace cairn::emu {
 
 // ---- launches ----
@@ -163,37 +165,10 @@ cudaError_t take_device_error();
 
 // ---- counters ----
 
-/// Traffic of one kernel, or of one line of it. Exact if every block is counted (the default).
-struct Traffic {
-  std::int64_t requests = 0;       // warp instructions
-  std::int64_t bytes = 0;          // asked for by lanes
-  std::int64_t sectors = 0;        // distinct 32-byte sectors of each request, summed
-  std::int64_t ideal_sectors = 0;  // least possible for these bytes, request by request
-};
-struct SharedTraffic {
-  std::int64_t requests = 0;
-  std::int64_t waves = 0;        // passes through the 32 banks
-  std::int64_t ideal_waves = 0;  // without bank conflicts
-};
-struct LineCounters {
-  std::string location;
-  Traffic loads, stores;
-  SharedTraffic shared;
-  std::int64_t atomics = 0;
-  std::int64_t active_lanes = 0;  // summed over requests: requests * 32 without divergence
-};
-struct KernelCounters {
-  std::string kernel;
-  std::int64_t launches = 0, blocks = 0, threads = 0;
-  Traffic loads, stores;  // global memory, without atomics
-  SharedTraffic shared;
-  std::int64_t atomics = 0;        // lanes' atomic operations on global memory
-  std::int64_t atomic_serial = 0;  // sum over requests of the most lanes that hit one address
-  std::int64_t shared_atomics = 0;
-  std::int64_t divergent_requests = 0;  // requests made by a part of the warp's live lanes
-  std::int64_t counted_blocks = 0;      // blocks that the traffic was counted in
-  std::vector<LineCounters> lines;
-};
+using kernels::KernelCounters;
+using kernels::LineCounters;
+using kernels::SharedTraffic;
+using kernels::Traffic;
 /// Launches, blocks and threads are always counted; traffic with checked kernels only.
 std::vector<KernelCounters> counters();
 void reset_counters();

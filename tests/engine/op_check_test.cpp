@@ -7,7 +7,6 @@
 #include <set>
 
 #include "engine/autograd.h"
-#include "engine/benchmark.h"
 #include "engine/elementwise.h"
 #include "engine/nn/layers.h"
 #include "engine/ops.h"
@@ -132,17 +131,6 @@ TEST(GradcheckModule, SaysWhereDoubleEnds) {
   net.add<nn::ToFp32>("fp32");
   EXPECT_THAT([&] { (void)gradcheck(net, op_input({4}).value); },
               testing::ThrowsMessage<DTypeError>(HasSubstr("the output is fp32, expected fp64")));
-}
-
-TEST(Benchmark, CountsSamplesAndOrdersQuantiles) {
-  int calls = 0;
-  const Timing t = benchmark(
-      Device{}, [&] { ++calls; }, 1000);
-  EXPECT_GE(t.samples, 30);
-  EXPECT_GT(calls, t.samples);
-  EXPECT_LE(t.p10_us, t.median_us);
-  EXPECT_LE(t.median_us, t.p90_us);
-  EXPECT_THAT(t.line("nothing"), HasSubstr("GB/s"));
 }
 
 }  // namespace
