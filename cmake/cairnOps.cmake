@@ -8,7 +8,8 @@
 # CAIRN_DEVICE_PASS defined,
 #   - by nvcc into libNAME.so where cairn was built with CUDA (and nvcc is found);
 #   - by g++ for the emulated device where cairn was built with it, into a library of its own that the programs link.
-#     TEST is then built twice: NAME_test, and NAME_test_checked, in which each access of a kernel is checked;
+#     TEST and BENCHMARK are then built twice: in NAME_test_checked each access of a kernel is checked, and
+#     NAME_benchmark_checked counts what they move;
 #   - not at all where cairn has neither.
 # The emulated device's kernels cannot be loaded as a plugin (docs/custom-ops.md says why): there libNAME.so serves the CPU.
 function(cairn_add_op name)
@@ -72,5 +73,9 @@ function(cairn_add_op name)
   if(ARG_BENCHMARK)
     add_executable(${name}_benchmark ${ARG_BENCHMARK})
     target_link_libraries(${name}_benchmark PRIVATE ${name} -Wl,--no-as-needed ${device})
+    if(checked)
+      add_executable(${name}_benchmark_checked ${ARG_BENCHMARK})
+      target_link_libraries(${name}_benchmark_checked PRIVATE ${name} -Wl,--no-as-needed ${checked})
+    endif()
   endif()
 endfunction()

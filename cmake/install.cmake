@@ -59,3 +59,7 @@ if(TARGET cairn_cli)
   set_target_properties(cairn_cli PROPERTIES INSTALL_RPATH "$ORIGIN/${to_libraries}")
   install(TARGETS cairn_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
+if(TARGET cairn_cli_checked)  # not a part of `all` either
+  set_target_properties(cairn_cli_checked PROPERTIES INSTALL_RPATH "$ORIGIN/${to_libraries}")
+  install(TARGETS cairn_cli_checked RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} OPTIONAL)
+endif()

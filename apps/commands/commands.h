@@ -16,6 +16,7 @@ Command add_evaluate(CLI::App& app);
 Command add_export(CLI::App& app);
 Command add_find_lr(CLI::App& app);
 Command add_inspect(CLI::App& app);
+Command add_kernels(CLI::App& app);
 Command add_new_op(CLI::App& app);
 Command add_predict(CLI::App& app);
 Command add_serve(CLI::App& app);
@@ -23,8 +24,9 @@ Command add_split(CLI::App& app);
 Command add_train(CLI::App& app);
 
 inline std::vector<Command> add_commands(CLI::App& app) {
-  return {add_train(app),  add_evaluate(app), add_find_lr(app), add_predict(app), add_serve(app),
-          add_export(app), add_split(app),    add_inspect(app), add_new_op(app),  add_doctor(app)};
+  return {add_train(app),  add_evaluate(app), add_find_lr(app), add_predict(app),
+          add_serve(app),  add_export(app),   add_split(app),   add_inspect(app),
+          add_new_op(app), add_kernels(app),  add_doctor(app)};
 }
 
 }  // namespace cairn::app
