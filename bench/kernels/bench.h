@@ -124,5 +124,7 @@ void register_batch_norm();
 void register_pool();
 void register_loss();
 void register_optimizer();
+void register_conv();
+void register_plain();
 
 }  // namespace cairn::bench

@@ -13,6 +13,8 @@ int main(int count, char** arguments) {
     bench::register_pool();
     bench::register_loss();
     bench::register_optimizer();
+    bench::register_conv();
+    bench::register_plain();
   } catch (const std::exception& error) {
     std::fprintf(stderr, "kernel_bench: %s\n", error.what());
     return 1;
