@@ -4,11 +4,11 @@
 
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <map>
 #include <numeric>
 
 #include "kernels/emu/emu.h"
+#include "tests/emu/marked_line.h"
 
 namespace cairn::kernels {
 namespace {
@@ -56,15 +56,6 @@ const std::map<std::string, Defect>& expected_defects() {
       {"division_by_zero", Defect::arithmetic},
   };
   return expected;
-}
-
-/// "defects.cu:12" of the line with the comment "DEFECT name".
-std::string marked_line(const std::string& name) {
-  std::ifstream in(std::string(CAIRN_SOURCE_DIR) + "/tests/emu/defects.cu");
-  std::string line;
-  for (int number = 1; std::getline(in, line); ++number)
-    if (line.ends_with("// DEFECT " + name)) return "defects.cu:" + std::to_string(number);
-  return "no line is marked";
 }
 
 class Arrays {
@@ -116,7 +107,7 @@ TEST_P(Mistakes, WrongVersionsAreFoundAtTheirLine) {
   for (const Mistake& m : mistakes()) {
     const Arrays arrays;
     ASSERT_TRUE(run_mistake(m, true, arrays.a, arrays.b, 64).ok());
-    const std::string line = marked_line(m.name);
+    const std::string line = marked_line("defects.cu", m.name);
     bool found = false;
     std::string others;
     for (const emu::Report& r : emu::take_reports()) {
