@@ -8,8 +8,8 @@ Tensor depthwise_conv(const Tensor& x, const Tensor& f);  // depthwise_conv.cpp
 }
 using namespace cairn;
 
-int main() {
-  const Device device = parse_device("auto");
+int main(int argc, char** argv) {
+  const Device device = parse_device(argc > 1 ? argv[1] : "auto");
   constexpr int c = 64;
   const Tensor x = full({8, 28, 28, c}, 0.5, DType::f32, device),
                f = full({3, 3, c}, 0.25, DType::f32, device);

@@ -9,8 +9,8 @@ Tensor add_layer_norm(const Tensor& x, const Tensor& residual, const Tensor& gam
 }  // namespace cairn
 using namespace cairn;
 
-int main() {
-  const Device device = parse_device("auto");
+int main(int argc, char** argv) {
+  const Device device = parse_device(argc > 1 ? argv[1] : "auto");
   constexpr std::int64_t c = 256;
   const Tensor x = full({8, 28, 28, c}, 0.5, DType::f32, device),
                residual = full(x.shape(), 0.25, DType::f32, device);

@@ -8,8 +8,8 @@ Tensor swish(const Tensor& x);  // swish.cpp
 }
 using namespace cairn;
 
-int main() {
-  const Device device = parse_device("auto");
+int main(int argc, char** argv) {
+  const Device device = parse_device(argc > 1 ? argv[1] : "auto");
   Tensor x = full({32, 56, 56, 64}, 0.5, DType::f32, device);
   const double bytes = static_cast<double>(x.numel()) * 4;
   const auto row = [&](const char* name, double moved, auto f) {
