@@ -66,13 +66,15 @@ def make(root: pathlib.Path, build: pathlib.Path, programs: list, target: pathli
             shutil.copy2(file, top / "lib")
         for folder in {p.parent for name, p in libraries.items() if re.match(r"libcu(dnn|blas)", name)}:
             for pattern in OPENED:
-                libraries |= {p.name: p for p in folder.glob(pattern) if p.name.count(".") == 2}
+                libraries |= {p.name: p for p in folder.glob(pattern) if p.name.count(".") == 2 + ("builtins" in p.name)}
         for name, file in libraries.items():
             if not (top / "lib" / name).exists():
                 shutil.copy2(file.resolve(), top / "lib" / name)
         for file in ["scripts/gpu-acceptance", "bench/peers/models.py", *(f"bench/gpu/{p.name}" for p in (root / "bench/gpu").glob("*.py"))]:
             (top / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / file, top / file)
+        if facts["preset"] == "cuda-emu":  # for a rehearsal elsewhere
+            shutil.copytree(root / "kernels/emu/profiles", top / "share/cairn/profiles")
         facts["compute-sanitizer"] = copy_sanitizer(top / "sanitizer")
         (top / "BUNDLE.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         size = sum(p.stat().st_size for p in top.rglob("*") if p.is_file())
