@@ -143,10 +143,10 @@ struct CheckFiniteOf {
   template <int kWidth>
   __device__ void run(int64_t i) const {
     const Values<kWidth, T> values = load_values<kWidth>(x + i);
-    bool finite = true;
+    int infinite = 0;  // summed up without a branch, or x is read in parts
 #pragma unroll
-    for (int k = 0; k < kWidth; ++k) finite = finite && std::fabs(values.v[k]) <= largest;
-    if (!finite) atomicOr(flag, 1);  // rare, and in any order the same
+    for (int k = 0; k < kWidth; ++k) infinite |= std::fabs(values.v[k]) <= largest ? 0 : 1;
+    if (infinite != 0) atomicOr(flag, 1);  // rare, and in any order the same
   }
 };
 

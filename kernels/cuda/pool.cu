@@ -103,7 +103,7 @@ struct MaxBackward {
         const Values<kWidth, T> v = load_values<kWidth>(dy + o);
 #pragma unroll
         for (int k = 0; k < kWidth; ++k)
-          if (winner.v[k] == mine) sum.v[k] += v.v[k];
+          sum.v[k] += winner.v[k] == mine ? v.v[k] : Compute<T>(0);  // no branch, or dy is read in parts
       }
     }
     land_values(dx + i, sum, write);
