@@ -46,6 +46,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* out) {
   }
   for (CUevent_st* event : r.events)
     if (event->graph == graph.get()) event->graph = nullptr;
+  if (graph->invalidated) return fail(cudaErrorStreamCaptureInvalidated);
   if (std::find(joined.begin(), joined.end(), false) != joined.end())
     return fail(cudaErrorStreamCaptureUnjoined);
   *out = new CUgraph_st(*graph);
@@ -57,7 +58,9 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
   const Lock lock(r.mutex);
   CUstream_st* s = resolve(r, stream);
   if (!s || !status) return fail(cudaErrorInvalidValue);
-  *status = s->capture ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+  *status = !s->capture               ? cudaStreamCaptureStatusNone
+            : s->capture->invalidated ? cudaStreamCaptureStatusInvalidated
+                                      : cudaStreamCaptureStatusActive;
   return cudaSuccess;
 }
 

@@ -1,6 +1,7 @@
 // The CUDA runtime on the emulated device: memory and copies.
 #include <cstring>
 
+#include "kernels/emu/recorder.h"
 #include "kernels/emu/stream_queue.h"
 
 using namespace cairn::emu;
@@ -51,7 +52,7 @@ cudaError_t copy_async(void* dst, const void* src, std::size_t bytes, cudaMemcpy
   // A copy between the device and pageable memory, and every cudaMemcpy that leaves or enters the host,
   // blocks the host.
   const bool blocks = synchronous || (kind == cudaMemcpyDeviceToHost && !is_pinned(r, dst));
-  if (blocks && s->capture) return fail(cudaErrorStreamCaptureUnsupported);
+  if (blocks && s->capture) return refuse_in_capture(*s);
   if (const cudaError_t error = submit(stream, "memcpy", std::move(run)); error != cudaSuccess) return error;
   if (blocks) {
     ++r.counts.synchronizations;
@@ -156,6 +157,7 @@ cudaError_t cudaMemcpyToSymbol(const void* symbol, const void* src, size_t bytes
   ++r.counts.copies;
   wait_for_all(r);
   std::memcpy(static_cast<char*>(const_cast<void*>(symbol)) + offset, src, bytes);
+  if (recording()) record_symbol(symbol, src, bytes, offset);
   return cudaSuccess;
 }
 

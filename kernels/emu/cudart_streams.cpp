@@ -28,6 +28,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   Runtime& r = runtime();
   const Lock lock(r.mutex);
   if (!r.streams.erase(stream)) return fail(cudaErrorInvalidResourceHandle);
+  r.destroyed[stream->number] = stream->ticks;
   delete stream;  // its queued work still runs
   return cudaSuccess;
 }
@@ -37,7 +38,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   const Lock lock(r.mutex);
   CUstream_st* s = resolve(r, stream);
   if (!s) return fail(cudaErrorInvalidResourceHandle);
-  if (s->capture) return fail(cudaErrorStreamCaptureUnsupported);
+  if (s->capture) return refuse_in_capture(*s);
   ++r.counts.synchronizations;
   if (s == &r.legacy) {
     for (CUstream_st* other : r.streams)

@@ -12,6 +12,7 @@
 #include "kernels/emu/counters.h"
 #include "kernels/emu/fault.h"
 #include "kernels/emu/heap.h"
+#include "kernels/emu/recorder.h"
 #include "kernels/emu/report.h"
 #include "kernels/emu/runtime.h"
 #include "kernels/emu/worker.h"
@@ -193,6 +194,7 @@ void run_grid(const KernelCall& call, dim3 grid_size, dim3 block, std::size_t dy
     } while (std::gcd(grid.block_stride, grid.blocks) != 1);
   }
   ++settings().launches;
+  if (recording()) record_launch(call, grid_size, block, dynamic_shared);
   count_launch(grid);
   if (grid.checked) checks_begin_grid(grid);
 

@@ -12,6 +12,7 @@
 
 #include "kernels/emu/checks.h"
 #include "kernels/emu/emu.h"
+#include "kernels/emu/recorder.h"
 #include "kernels/emu/report.h"
 #include "kernels/error.h"
 
@@ -119,6 +120,7 @@ void* device_malloc(std::size_t bytes) {
   void* out = pointer(a->begin);
   h.in_use += bytes;
   h.live.emplace(pages, std::move(a));
+  if (recording()) record_malloc(out, bytes);
   return out;
 }
 
@@ -129,6 +131,7 @@ bool device_free(void* p) {
   if (!in_heap(at)) return false;
   const Allocation* owner = h.page_owner[(at - kHeapBase) / kPageBytes];
   if (!owner || owner->begin != at) return false;
+  if (recording()) record_free(p);
   if (!slack_intact(*owner)) {
     add_report({.defect = Defect::out_of_bounds,
                 .message = "a kernel wrote behind the " + std::to_string(owner->bytes) +
@@ -174,18 +177,22 @@ void set_heap_alignment(std::size_t bytes) {
 
 void device_write(void* device, const void* host, std::size_t bytes) {
   std::memcpy(device, host, bytes);
+  if (recording()) record_write(device, host, bytes);
   shadow_host_access(device, bytes, true);
 }
 void device_read(void* host, const void* device, std::size_t bytes) {
   std::memcpy(host, device, bytes);
+  if (recording()) record_read(device, bytes);
   shadow_host_access(device, bytes, false);
 }
 void device_copy(void* to, const void* from, std::size_t bytes) {
   std::memmove(to, from, bytes);
+  if (recording()) record_copy(to, from, bytes);
   shadow_copy(to, from, bytes);
 }
 void device_fill(void* device, int value, std::size_t bytes) {
   std::memset(device, value, bytes);
+  if (recording()) record_fill(device, value, bytes);
   shadow_host_access(device, bytes, true);
 }
 

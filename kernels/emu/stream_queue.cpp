@@ -99,6 +99,7 @@ void wait_for_all(Runtime& r) {
   while (!r.pending.empty()) drive(r, OpPtr(r.pending.back()));
   r.host[r.legacy.number] = r.legacy.ticks;
   for (const CUstream_st* s : r.streams) r.host[s->number] = s->ticks;
+  merge(r.host, std::exchange(r.destroyed, {}));
 }
 
 CUstream_st* resolve(Runtime& r, cudaStream_t stream) {
@@ -134,6 +135,7 @@ cudaError_t submit(cudaStream_t stream, std::string name, std::function<void()> 
   CUstream_st* s = resolve(r, stream);
   if (!s) return fail(cudaErrorInvalidResourceHandle);
   if (s->capture) {
+    if (s->capture->invalidated) return fail(cudaErrorStreamCaptureInvalidated);
     s->capture->nodes.push_back({std::move(name), std::move(run), s->capture_tail});
     s->capture_tail = {s->capture->nodes.size() - 1};
     return cudaSuccess;
@@ -143,6 +145,11 @@ cudaError_t submit(cudaStream_t stream, std::string name, std::function<void()> 
     return fail(cudaErrorStreamCaptureImplicit);
   enqueue(r, *s, std::move(name), std::move(run));
   return cudaSuccess;
+}
+
+cudaError_t refuse_in_capture(CUstream_st& s) {
+  s.capture->invalidated = true;
+  return fail(cudaErrorStreamCaptureUnsupported);
 }
 
 bool any_capture(Runtime& r) {

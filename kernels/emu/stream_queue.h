@@ -57,6 +57,7 @@ struct GraphNode {
 // CUDA's own opaque types, so outside the namespace.
 struct CUgraph_st {
   std::vector<cairn::emu::GraphNode> nodes;
+  bool invalidated = false;  // its capture met a call that no capture allows, and can only be ended
 };
 struct CUgraphExec_st {
   std::vector<cairn::emu::GraphNode> nodes;
@@ -86,9 +87,10 @@ struct Runtime {
   std::set<CUstream_st*> streams;
   std::set<CUevent_st*> events;
   std::vector<OpPtr> pending;
-  const Op* current = nullptr;                                          // while it runs
-  std::map<const char*, std::size_t> pinned;                            // begin -> bytes
-  Clock host;                                                           // what the host has waited for
+  const Op* current = nullptr;                // while it runs
+  std::map<const char*, std::size_t> pinned;  // begin -> bytes
+  Clock host;                                 // what the host has waited for
+  Clock destroyed;  // last operations of streams that are gone, whose work the device still does
   std::uint32_t stream_numbers = 1;                                     // the legacy stream is 0
   std::vector<std::pair<std::uint32_t, std::uint64_t>> operations{{}};  // of each id: stream and tick
   Schedule schedule = Schedule::eager;
@@ -143,6 +145,9 @@ OpPtr enqueue(Runtime& r, CUstream_st& s, std::string name, std::function<void()
 
 /// Queues, or adds to the graph that the stream is captured into.
 cudaError_t submit(cudaStream_t stream, std::string name, std::function<void()> run);
+
+/// A call that no capture allows: an error, and the end of the capture that `s` takes part in.
+cudaError_t refuse_in_capture(CUstream_st& s);
 
 /// Whether any stream is being captured.
 bool any_capture(Runtime& r);

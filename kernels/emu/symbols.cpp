@@ -77,12 +77,16 @@ void read_symbols(KernelLibrary& library) {
     std::string strings(sections[section.sh_link].sh_size, '\0');
     if (!read_at(section.sh_offset, symbols.data(), symbols.size() * sizeof(Elf64_Sym))) return;
     if (!read_at(sections[section.sh_link].sh_offset, strings.data(), strings.size())) return;
+    std::string file;  // a file's local symbols follow its name
     for (const Elf64_Sym& symbol : symbols) {
       if (symbol.st_shndx == SHN_UNDEF || symbol.st_name >= strings.size()) continue;
       const char* name = strings.c_str() + symbol.st_name;
       const unsigned type = ELF64_ST_TYPE(symbol.st_info);
-      if (type == STT_FUNC) library.functions.push_back({name, symbol.st_value, symbol.st_size});
-      if (type == STT_TLS) library.shared.push_back({name, symbol.st_value, symbol.st_size});
+      if (type == STT_FILE) file = name;
+      const std::string owner = ELF64_ST_BIND(symbol.st_info) == STB_LOCAL ? file : "";
+      if (type == STT_FUNC) library.functions.push_back({name, owner, symbol.st_value, symbol.st_size});
+      if (type == STT_OBJECT) library.variables.push_back({name, owner, symbol.st_value, symbol.st_size});
+      if (type == STT_TLS) library.shared.push_back({name, owner, symbol.st_value, symbol.st_size});
     }
   }
   std::sort(library.functions.begin(), library.functions.end(),
@@ -91,10 +95,8 @@ void read_symbols(KernelLibrary& library) {
 
 /// Mangled name of the function that starts at `function`; empty if unknown.
 std::string mangled_name(const KernelLibrary& library, const void* function) {
-  const auto value = reinterpret_cast<std::uintptr_t>(function) - library.load_address;
-  const auto it = std::lower_bound(library.functions.begin(), library.functions.end(), value,
-                                   [](const auto& symbol, std::uintptr_t v) { return symbol.value < v; });
-  return it != library.functions.end() && it->value == value ? it->name : "";
+  const auto* symbol = symbol_of(library, function);
+  return symbol ? symbol->name : "";
 }
 
 void erase_all(std::string& text, const std::string& what) {
@@ -145,6 +147,20 @@ std::string users_line(FILE* pipe) {
 }
 
 }  // namespace
+
+const KernelLibrary::Symbol* symbol_of(const KernelLibrary& library, const void* function) {
+  const auto value = reinterpret_cast<std::uintptr_t>(function) - library.load_address;
+  const auto it = std::lower_bound(library.functions.begin(), library.functions.end(), value,
+                                   [](const auto& symbol, std::uintptr_t v) { return symbol.value < v; });
+  return it != library.functions.end() && it->value == value ? &*it : nullptr;
+}
+
+const KernelLibrary::Symbol* variable_of(const KernelLibrary& library, const void* p) {
+  const auto value = reinterpret_cast<std::uintptr_t>(p) - library.load_address;
+  const auto it = std::find_if(library.variables.begin(), library.variables.end(),
+                               [value](const auto& symbol) { return symbol.value == value; });
+  return it != library.variables.end() ? &*it : nullptr;
+}
 
 const KernelLibrary* library_of(std::uintptr_t p) {
   const std::lock_guard lock(libraries().mutex);
@@ -210,6 +226,14 @@ const char* kernel_name(const void* function) {
     name = std::make_unique<std::string>(mangled.empty() ? fallback : short_name(mangled));
   }
   return name->c_str();
+}
+
+std::vector<std::string> function_names() {
+  const std::lock_guard lock(libraries().mutex);
+  std::vector<std::string> names;
+  for (const auto& library : libraries().loaded)
+    for (const auto& symbol : library->functions) names.push_back(short_name(symbol.name));
+  return names;
 }
 
 bool checked() { return any_library_checked(); }

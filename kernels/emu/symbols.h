@@ -23,11 +23,13 @@ struct KernelLibrary {
 
   struct Symbol {
     std::string name;  // mangled
+    std::string file;  // "pool.cu" of a symbol that only its file sees, else empty
     std::uintptr_t value = 0;
     std::size_t size = 0;
   };
   std::vector<Symbol> functions;  // by value
   std::vector<Symbol> shared;     // thread-local variables; value = offset in the segment
+  std::vector<Symbol> variables;  // __constant__ and __device__ ones among others
 };
 
 /// The library that holds the code or data at `p`; null if none.
@@ -39,6 +41,13 @@ bool any_library_checked();
 /// Thread-local segment of the library in the calling operating-system thread: the shared memory of its
 /// kernels.
 Range shared_segment(const KernelLibrary& library);
+/// The names, in the form of kernel_name, of all functions in the loaded libraries, those of the host among
+/// them.
+std::vector<std::string> function_names();
+/// The kernel's entry among `functions`; null in a stripped library.
+const KernelLibrary::Symbol* symbol_of(const KernelLibrary& library, const void* function);
+/// The variable that starts at `p`, or null.
+const KernelLibrary::Symbol* variable_of(const KernelLibrary& library, const void* p);
 /// The parts of it that are the kernel's own `__shared__` variables, as offsets; helpers' are not among them.
 std::vector<Range> shared_variables(const KernelLibrary& library, const void* kernel);
 

@@ -369,7 +369,8 @@ TEST_P(Conformance, IntegerIntrinsics) {  // CUDA Math API, "Integer Intrinsics"
   EXPECT_EQ(out[21], 0xf00f0001u);
   EXPECT_EQ(out[22], static_cast<Word>((std::uint64_t{0x8000f00f} * 0x12345678u) >> 32));
   EXPECT_EQ(out[23], 0xc300f00fu);  // bytes 0, 1, 2 of x, byte 1 of y
-  EXPECT_EQ(out[24], 0x0f0fffffu);  // signs of byte 3 of x and byte 3 of y, byte 0 of x twice
+  EXPECT_EQ(out[24],
+            0x0f0fa180u);  // byte 3 of x, byte 3 of y, byte 0 of x twice
   EXPECT_EQ(out[34], static_cast<Word>(((std::uint64_t{0xa1b2c3d4} << 32 | 0xffffffffu) << 12) >> 32));
   EXPECT_EQ(out[35], static_cast<Word>((std::uint64_t{0xa1b2c3d4} << 32 | 0xffffffffu) >> 8));
 }
