@@ -45,6 +45,10 @@ std::vector<OpCase> batch_norm_cases() {
     cases.push_back(make("17_channels", form, {2, 3, 3, 17}, false, Activation::relu));
     cases.push_back(make("1_channel", form, {1, 4, 5, 1}, false, Activation::relu));
     cases.push_back(make("vectors", form, {6, 9}, false, Activation::none));
+    // 16 bytes at a time, in every dtype.
+    cases.push_back(make("16_channels", form, {2, 3, 2, 16}, false, Activation::none));
+    cases.push_back(make("16_channels_relu", form, {2, 3, 2, 16}, false, Activation::relu));
+    cases.push_back(make("16_channels_residual_relu", form, {2, 3, 2, 16}, true, Activation::relu));
     cases.push_back(make("33_channels", form, {1, 2, 3, 33}, true, Activation::relu));
   }
   return cases;

@@ -41,7 +41,7 @@ std::vector<OpCase> pool_cases() {
           [=](const Tensor& x) { return avg_pool2d(x, g, include); },
           [=](const reference::Array& x) { return reference::avg_pool2d(x, g, include); }, 4 * window);
   }
-  for (const Shape& x : {Shape{1, 1, 1, 1}, Shape{2, 7, 7, 5}, Shape{3, 2, 5, 17}})
+  for (const Shape& x : {Shape{1, 1, 1, 1}, Shape{2, 7, 7, 5}, Shape{3, 2, 5, 17}, Shape{2, 3, 2, 16}})
     add_case("global_avg_pool/" + to_string(x), x, global_avg_pool, reference::global_avg_pool,
              4.0 * static_cast<double>(x[1] * x[2]));
   return cases;

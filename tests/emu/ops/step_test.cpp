@@ -11,6 +11,7 @@
 #include "kernels/pointwise.h"
 #include "kernels/reduce.h"
 #include "tests/emu/ops/device.h"
+#include "tests/emu/schedules.h"
 
 namespace cairn {
 namespace {
@@ -119,7 +120,7 @@ TEST_F(EmulatedStep, NoScheduleOfQueuedWorkChangesABit) {
   const std::vector<double> want = run();
   emu::set_schedule(emu::Schedule::late);
   EXPECT_EQ(run(), want);
-  for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+  for (std::uint64_t seed = 1; seed <= schedules(); ++seed) {
     emu::set_schedule(emu::Schedule::random, seed);
     EXPECT_EQ(run(), want) << seed;
   }

@@ -8,6 +8,7 @@
 #include "engine/optim/step_guard.h"
 #include "kernels/emu/runtime.h"
 #include "kernels/error.h"
+#include "tests/emu/schedules.h"
 #include "tests/emu/train/training.h"
 
 namespace cairn {
@@ -142,7 +143,7 @@ TEST_F(GraphStep, NoScheduleOfStreamsChangesABit) {
   const auto want = run();
   emu::set_schedule(emu::Schedule::late);
   EXPECT_EQ(run(), want);
-  for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+  for (std::uint64_t seed = 1; seed <= schedules(); ++seed) {
     emu::set_schedule(emu::Schedule::random, seed);
     EXPECT_EQ(run(), want) << seed;
   }

@@ -11,6 +11,7 @@
 #include "kernels/device.h"
 #include "kernels/emu/runtime.h"
 #include "kernels/error.h"
+#include "tests/emu/schedules.h"
 #include "tests/emu/train/training.h"
 
 namespace cairn {
@@ -200,7 +201,7 @@ TEST_F(Uploads, NoScheduleOfStreamsChangesABit) {
     emu::set_schedule(emu::Schedule::late);
     EXPECT_EQ(run(true), want);
     EXPECT_NE(run(false), want) << "memory given back too early has to be noticed";
-    for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+    for (std::uint64_t seed = 1; seed <= schedules(); ++seed) {
       emu::set_schedule(emu::Schedule::random, seed);
       EXPECT_EQ(run(true), want) << (resident ? "resident, " : "sent, ") << seed;
     }
