@@ -76,7 +76,7 @@ void twice_plus(const Memory& x, const Memory& y, cudaStream_t stream) {
   ASSERT_TRUE(status.ok()) << status.message();
 }
 
-class Streams : public testing::TestWithParam<int> {
+class ConformanceStreams : public testing::TestWithParam<int> {
  protected:
   void SetUp() override {
 #if defined(CAIRN_CUDA_EMU)
@@ -96,12 +96,12 @@ class Streams : public testing::TestWithParam<int> {
   }
 };
 #if defined(CAIRN_CUDA_EMU)
-INSTANTIATE_TEST_SUITE_P(Schedules, Streams, testing::Range(0, 12));
+INSTANTIATE_TEST_SUITE_P(Schedules, ConformanceStreams, testing::Range(0, 12));
 #else
-INSTANTIATE_TEST_SUITE_P(Device, Streams, testing::Values(0));
+INSTANTIATE_TEST_SUITE_P(Device, ConformanceStreams, testing::Values(0));
 #endif
 
-TEST_P(Streams, RunTheirWorkInOrder) {  // Async, "Streams"
+TEST_P(ConformanceStreams, RunTheirWorkInOrder) {  // Async, "Streams"
   const Memory x(1), three(3), five(5);
   const Stream s;
   twice_plus(x, three, s.s);
@@ -110,7 +110,7 @@ TEST_P(Streams, RunTheirWorkInOrder) {  // Async, "Streams"
   twice_plus(x, three, s.s);
   EXPECT_EQ(x.value(), 2u * (2 * (2 * 1 + 3) + 5) + 3);
 }
-TEST_P(Streams, EventsOrderTwoOfThem) {  // Async, "Events"
+TEST_P(ConformanceStreams, EventsOrderTwoOfThem) {  // Async, "Events"
   const Memory x(1), three(3), five(5);
   const Stream a, b;
   const Event e;
@@ -120,7 +120,7 @@ TEST_P(Streams, EventsOrderTwoOfThem) {  // Async, "Events"
   twice_plus(x, five, b.s);
   EXPECT_EQ(x.value(), 2u * (2 * 1 + 3) + 5);
 }
-TEST_P(Streams, AWaitTakesTheEventAsItIsAtTheCall) {  // Runtime API, cudaStreamWaitEvent
+TEST_P(ConformanceStreams, AWaitTakesTheEventAsItIsAtTheCall) {  // Runtime API, cudaStreamWaitEvent
   const Memory x(1), y(1), three(3), five(5);
   const Stream a, b, c;
   const Event e;
@@ -133,7 +133,7 @@ TEST_P(Streams, AWaitTakesTheEventAsItIsAtTheCall) {  // Runtime API, cudaStream
   EXPECT_EQ(x.value(), 2u * (2 * 1 + 3) + 5);
   EXPECT_EQ(y.value(), 5u);
 }
-TEST_P(Streams, AnEventStandsForItsLastRecord) {  // Runtime API, cudaEventRecord
+TEST_P(ConformanceStreams, AnEventStandsForItsLastRecord) {  // Runtime API, cudaEventRecord
   const Memory x(1), three(3);
   const Stream a, b;
   const Event e;
@@ -144,7 +144,8 @@ TEST_P(Streams, AnEventStandsForItsLastRecord) {  // Runtime API, cudaEventRecor
   twice_plus(x, three, b.s);
   EXPECT_EQ(x.value(), 2u * (2 * 1 + 3) + 3);
 }
-TEST_P(Streams, AnEventThatWasNeverRecordedIsComplete) {  // Runtime API, cudaEventQuery, cudaStreamWaitEvent
+TEST_P(ConformanceStreams,
+       AnEventThatWasNeverRecordedIsComplete) {  // Runtime API, cudaEventQuery, cudaStreamWaitEvent
   const Memory x(1), three(3);
   const Stream s;
   const Event e;
@@ -154,7 +155,7 @@ TEST_P(Streams, AnEventThatWasNeverRecordedIsComplete) {  // Runtime API, cudaEv
   twice_plus(x, three, s.s);
   EXPECT_EQ(x.value(), 5u);
 }
-TEST_P(Streams, WaitingForAnEventMakesWhatCameBeforeVisible) {  // Async, "Events"
+TEST_P(ConformanceStreams, WaitingForAnEventMakesWhatCameBeforeVisible) {  // Async, "Events"
   const Memory x(1), three(3);
   Pinned host;
   const Stream s;
@@ -166,7 +167,7 @@ TEST_P(Streams, WaitingForAnEventMakesWhatCameBeforeVisible) {  // Async, "Event
   EXPECT_EQ(host.p[0], 5u);
   EXPECT_EQ(cudaEventQuery(e.e), cudaSuccess);
 }
-TEST_P(Streams, QueriesAnswerWithoutWaiting) {  // Async, "Explicit Synchronization"
+TEST_P(ConformanceStreams, QueriesAnswerWithoutWaiting) {  // Async, "Explicit Synchronization"
   const Memory x(1), three(3);
   const Stream s;
   const Event e;
@@ -178,7 +179,7 @@ TEST_P(Streams, QueriesAnswerWithoutWaiting) {  // Async, "Explicit Synchronizat
   EXPECT_EQ(cudaStreamQuery(s.s), cudaSuccess);
   EXPECT_EQ(cudaEventQuery(e.e), cudaSuccess);
 }
-TEST_P(Streams, SynchronizingOneWaitsForItsWork) {  // Async, "Explicit Synchronization"
+TEST_P(ConformanceStreams, SynchronizingOneWaitsForItsWork) {  // Async, "Explicit Synchronization"
   const Memory x(1), y(1), three(3);
   Pinned host;
   const Stream a, b;
@@ -189,7 +190,7 @@ TEST_P(Streams, SynchronizingOneWaitsForItsWork) {  // Async, "Explicit Synchron
   EXPECT_EQ(host.p[kWords - 1], 5u);
   EXPECT_EQ(y.value(), 5u);
 }
-TEST_P(Streams, TheHostsWaitOrdersStreams) {  // Async, "Explicit Synchronization"
+TEST_P(ConformanceStreams, TheHostsWaitOrdersStreams) {  // Async, "Explicit Synchronization"
   const Memory x(1), three(3), five(5);
   const Stream a, b;
   twice_plus(x, three, a.s);
@@ -199,7 +200,7 @@ TEST_P(Streams, TheHostsWaitOrdersStreams) {  // Async, "Explicit Synchronizatio
   twice_plus(x, three, a.s);
   EXPECT_EQ(x.value(), 2u * (2 * (2 * 1 + 3) + 5) + 3);
 }
-TEST_P(Streams,
+TEST_P(ConformanceStreams,
        TheDefaultStreamWaitsForBlockingOnes) {  // Async, "Default Stream"; Runtime API, legacy default stream
   const Memory x(1), three(3), five(5);
   const Stream blocking(cudaStreamDefault);
@@ -207,7 +208,7 @@ TEST_P(Streams,
   twice_plus(x, five, nullptr);
   EXPECT_EQ(x.value(), 2u * (2 * 1 + 3) + 5);
 }
-TEST_P(Streams, BlockingStreamsWaitForTheDefaultStream) {
+TEST_P(ConformanceStreams, BlockingStreamsWaitForTheDefaultStream) {
   const Memory x(1), three(3), five(5);
   const Stream blocking(cudaStreamDefault), other(cudaStreamDefault);
   twice_plus(x, three, blocking.s);
@@ -215,7 +216,8 @@ TEST_P(Streams, BlockingStreamsWaitForTheDefaultStream) {
   twice_plus(x, three, other.s);  // behind the first through the default stream
   EXPECT_EQ(x.value(), 2u * (2 * (2 * 1 + 3) + 5) + 3);
 }
-TEST_P(Streams, NonBlockingOnesNeedAnEventForTheDefaultStream) {  // Runtime API, cudaStreamNonBlocking
+TEST_P(ConformanceStreams,
+       NonBlockingOnesNeedAnEventForTheDefaultStream) {  // Runtime API, cudaStreamNonBlocking
   const Memory x(1), three(3), five(5);
   const Stream s;
   const Event e;
@@ -225,7 +227,8 @@ TEST_P(Streams, NonBlockingOnesNeedAnEventForTheDefaultStream) {  // Runtime API
   twice_plus(x, five, s.s);
   EXPECT_EQ(x.value(), 2u * (2 * 1 + 3) + 5);
 }
-TEST_P(Streams, CopiesFromPageableMemoryTakeItOverAtTheCall) {  // Runtime API, "API synchronization behavior"
+TEST_P(ConformanceStreams,
+       CopiesFromPageableMemoryTakeItOverAtTheCall) {  // Runtime API, "API synchronization behavior"
   const Memory x(1), y(1);
   const Stream s;
   Words host{7, 7, 7, 7};
@@ -236,7 +239,7 @@ TEST_P(Streams, CopiesFromPageableMemoryTakeItOverAtTheCall) {  // Runtime API, 
   EXPECT_EQ(x.value(), 7u);
   EXPECT_EQ(y.value(), 8u);
 }
-TEST_P(Streams, PinnedMemoryMayBeUsedAgainBehindAnEvent) {  // Async, "Concurrent Data Transfers"
+TEST_P(ConformanceStreams, PinnedMemoryMayBeUsedAgainBehindAnEvent) {  // Async, "Concurrent Data Transfers"
   const Memory x(1), three(3), y(0);
   Pinned host;
   const Stream s;
@@ -252,7 +255,7 @@ TEST_P(Streams, PinnedMemoryMayBeUsedAgainBehindAnEvent) {  // Async, "Concurren
   EXPECT_EQ(x.value(), 7u);
   EXPECT_EQ(y.value(), 9u);
 }
-TEST_P(Streams, ACopyToTheHostReturnsWhenItIsThere) {  // Runtime API, cudaMemcpy
+TEST_P(ConformanceStreams, ACopyToTheHostReturnsWhenItIsThere) {  // Runtime API, cudaMemcpy
   const Memory x(1), three(3);
   const Stream blocking(cudaStreamDefault);
   twice_plus(x, three, blocking.s);
@@ -260,7 +263,7 @@ TEST_P(Streams, ACopyToTheHostReturnsWhenItIsThere) {  // Runtime API, cudaMemcp
   must(cudaMemcpy(host.data(), x.p, kBytes, cudaMemcpyDeviceToHost));  // of the default stream
   EXPECT_EQ(host[0], 5u);
 }
-TEST_P(Streams, FillsAreOrderedWork) {  // Runtime API, cudaMemsetAsync
+TEST_P(ConformanceStreams, FillsAreOrderedWork) {  // Runtime API, cudaMemsetAsync
   const Memory x(1), three(3);
   const Stream s;
   twice_plus(x, three, s.s);
@@ -268,7 +271,8 @@ TEST_P(Streams, FillsAreOrderedWork) {  // Runtime API, cudaMemsetAsync
   twice_plus(x, three, s.s);
   EXPECT_EQ(x.value(), 2u * 0x01010101u + 3);
 }
-TEST_P(Streams, ADestroyedStreamsWorkIsStillDone) {  // Async, "Creation and Destruction of Streams"
+TEST_P(ConformanceStreams,
+       ADestroyedStreamsWorkIsStillDone) {  // Async, "Creation and Destruction of Streams"
   const Memory x(1), three(3);
   {
     const Stream s;
@@ -276,7 +280,7 @@ TEST_P(Streams, ADestroyedStreamsWorkIsStillDone) {  // Async, "Creation and Des
   }
   EXPECT_EQ(x.value(), 5u);
 }
-TEST_P(Streams, HostFunctionsTakeTheirTurn) {  // Async, "Host Functions (Callbacks)"
+TEST_P(ConformanceStreams, HostFunctionsTakeTheirTurn) {  // Async, "Host Functions (Callbacks)"
   const Memory x(1), three(3);
   Pinned host;
   const Stream s;
@@ -296,7 +300,7 @@ TEST_P(Streams, HostFunctionsTakeTheirTurn) {  // Async, "Host Functions (Callba
   must(cudaStreamSynchronize(s.s));
   EXPECT_EQ(note.seen, 5u);
 }
-TEST_P(Streams, MemoryIsFreedInTheirOrder) {  // "Stream Ordered Memory Allocator"
+TEST_P(ConformanceStreams, MemoryIsFreedInTheirOrder) {  // "Stream Ordered Memory Allocator"
   const Memory x(1), three(3);
   const Stream s;
   Word* p = nullptr;
@@ -307,7 +311,7 @@ TEST_P(Streams, MemoryIsFreedInTheirOrder) {  // "Stream Ordered Memory Allocato
   must(cudaFreeAsync(p, s.s));
   EXPECT_EQ(x.value(), 5u);
 }
-TEST_P(Streams, ErrorsAreKeptUntilTheyAreAskedFor) {  // "Error Checking"
+TEST_P(ConformanceStreams, ErrorsAreKeptUntilTheyAreAskedFor) {  // "Error Checking"
   const Memory x(1);
   EXPECT_EQ(cudaPeekAtLastError(), cudaSuccess);
   EXPECT_EQ(cudaSetDevice(1000), cudaErrorInvalidDevice);
@@ -334,7 +338,8 @@ cudaGraph_t end_capture(const Stream& s) {
   return graph;
 }
 
-TEST_P(Streams, ACaptureRunsNothingAndIsReplayed) {  // "CUDA Graphs", "Creating a Graph Using Stream Capture"
+TEST_P(ConformanceStreams,
+       ACaptureRunsNothingAndIsReplayed) {  // "CUDA Graphs", "Creating a Graph Using Stream Capture"
   const Memory x(1), three(3);
   const Stream s;
   cudaStreamCaptureStatus status{};
@@ -349,7 +354,7 @@ TEST_P(Streams, ACaptureRunsNothingAndIsReplayed) {  // "CUDA Graphs", "Creating
   for (int i = 0; i < 3; ++i) must(cudaGraphLaunch(g.exec, s.s));  // one behind the other
   EXPECT_EQ(x.value(), 2u * (2 * (2 * 1 + 3) + 3) + 3);
 }
-TEST_P(Streams,
+TEST_P(ConformanceStreams,
        AReplayReadsMemoryAsItIsThen) {  // "CUDA Graphs": arguments are fixed, what they point at is not
   const Memory x(1), y(3);
   const Stream s;
@@ -361,7 +366,7 @@ TEST_P(Streams,
   must(cudaGraphLaunch(g.exec, s.s));
   EXPECT_EQ(x.value(), 2u * (2 * 1 + 3) + 0);
 }
-TEST_P(Streams, AGraphTakesItsTurnInTheStream) {  // "CUDA Graphs", "Graph Execution"
+TEST_P(ConformanceStreams, AGraphTakesItsTurnInTheStream) {  // "CUDA Graphs", "Graph Execution"
   const Memory x(1), three(3), five(5);
   const Stream s;
   must(cudaStreamBeginCapture(s.s, cudaStreamCaptureModeThreadLocal));
@@ -373,7 +378,8 @@ TEST_P(Streams, AGraphTakesItsTurnInTheStream) {  // "CUDA Graphs", "Graph Execu
   twice_plus(x, three, s.s);
   EXPECT_EQ(x.value(), 2u * (2 * (2 * (2 * 1 + 5) + 3) + 5) + 3);
 }
-TEST_P(Streams, CapturesForkAndJoinByEvents) {  // "CUDA Graphs", "Cross-stream Dependencies and Events"
+TEST_P(ConformanceStreams,
+       CapturesForkAndJoinByEvents) {  // "CUDA Graphs", "Cross-stream Dependencies and Events"
   const Memory x(1), y(1), three(3);
   const Stream a, b;
   const Event fork, join;
@@ -390,7 +396,7 @@ TEST_P(Streams, CapturesForkAndJoinByEvents) {  // "CUDA Graphs", "Cross-stream 
   EXPECT_EQ(y.value(), 2u * 1 + 5);
   EXPECT_EQ(x.value(), 2u * 5 + 7);
 }
-TEST_P(Streams, AForkThatDoesNotJoinIsAnError) {  // the same section
+TEST_P(ConformanceStreams, AForkThatDoesNotJoinIsAnError) {  // the same section
   const Memory x(1), three(3);
   const Stream a, b;
   const Event fork;
@@ -404,8 +410,9 @@ TEST_P(Streams, AForkThatDoesNotJoinIsAnError) {  // the same section
   cudaGetLastError();
   EXPECT_EQ(x.value(), 1u);
 }
-TEST_P(Streams, WaitingForACapturedStreamIsAnErrorAndEndsIt) {  // "CUDA Graphs", "Prohibited and Unhandled
-                                                                // Operations", "Invalidation"
+TEST_P(ConformanceStreams,
+       WaitingForACapturedStreamIsAnErrorAndEndsIt) {  // "CUDA Graphs", "Prohibited and Unhandled
+                                                       // Operations", "Invalidation"
   const Memory x(1), three(3);
   const Stream s;
   must(cudaStreamBeginCapture(s.s, cudaStreamCaptureModeThreadLocal));
@@ -421,12 +428,12 @@ TEST_P(Streams, WaitingForACapturedStreamIsAnErrorAndEndsIt) {  // "CUDA Graphs"
   twice_plus(x, three, s.s);  // the stream is usable again
   EXPECT_EQ(x.value(), 5u);
 }
-TEST_P(Streams, TheDefaultStreamIsNotCaptured) {  // the same section
+TEST_P(ConformanceStreams, TheDefaultStreamIsNotCaptured) {  // the same section
   EXPECT_EQ(cudaStreamBeginCapture(nullptr, cudaStreamCaptureModeThreadLocal),
             cudaErrorStreamCaptureUnsupported);
   cudaGetLastError();
 }
-TEST_P(Streams, ACaptureEndsWhereItBegan) {  // Runtime API, cudaStreamEndCapture
+TEST_P(ConformanceStreams, ACaptureEndsWhereItBegan) {  // Runtime API, cudaStreamEndCapture
   const Memory x(1), three(3);
   const Stream a, b;
   const Event fork, join;

@@ -1,9 +1,9 @@
 // Optimisers, loss scale, norms, long reductions and losses of many classes.
 #include <cstring>
 
-#include "kernels/loss_scale.h"
 #include "kernels/optimizer.h"
 #include "kernels/reduce.h"
+#include "kernels/step_guard.h"
 #include "tests/emu/kernels/kernel_run.h"
 #include "tests/reference.h"
 
@@ -143,38 +143,73 @@ TEST_P(OptimizerRun, MovingAverage) {
 INSTANTIATE_TEST_SUITE_P(CudaEmu, OptimizerRun, testing::Values(0, 1),
                          [](const auto& p) { return p.param == 0 ? "on_16_bytes" : "off_16_bytes"; });
 
-class LossScaleRun : public KernelRun, public testing::WithParamInterface<int> {};
-TEST_P(LossScaleRun, FollowsTheRule) {
-  const bool overflow = GetParam() == 1;
+class StepGuardRun : public KernelRun, public testing::WithParamInterface<int> {};
+TEST_P(StepGuardRun, SettlesAStep) {
+  enum { finite, overflow, no_loss };  // no_loss: it is a NaN, which no scale cures
+  const int what = GetParam();
   for (const std::int32_t skipped : {0, 2}) {
     const Tensor scale = full({1}, 1024.0, DType::f32, kEmulated), scalars = on_device(kScalars);
-    const std::vector<std::int32_t> counts = {1, skipped};
-    const Tensor counters = from_values<std::int32_t>({2}, counts, kEmulated), nonfinite = flag(overflow);
-    kernels::UpdateLossScale a;
-    a.scale = scale.inplace();
+    const Tensor loss = full({1}, what == no_loss ? std::nan("") : 0.75, DType::f32, kEmulated);
+    const std::vector<std::int32_t> counts = {1, skipped, 0}, unset = {-1, -1};
+    const Tensor counters = from_values<std::int32_t>({3}, counts, kEmulated),
+                 nonfinite = flag(what == overflow),
+                 report = from_values<std::int32_t>({2}, unset, kEmulated);
+    kernels::SettleStep a;
+    a.loss = loss.view();
+    a.nonfinite = nonfinite.inplace();
     a.counters = counters.inplace();
-    a.nonfinite = nonfinite.view();
+    a.scale = scale.inplace();
     a.scalars = static_cast<StepScalars*>(scalars.inplace().data);
+    a.report = static_cast<kernels::StepReport*>(report.inplace().data);
     a.growth_interval = 2;
     a.beta1 = 0.9f;
     a.beta2 = 0.999f;
-    call(kernels::update_loss_scale, scale.queue(), a);
-    expect("scale", scale.view(), {overflow ? 512.0 : 2048.0}, 0);
-    expect("counters", counters.view(), {0.0, static_cast<double>(skipped + (overflow ? 1 : 0))}, 0);
-    const bool again = !overflow && skipped > 0;  // corrections of one step: three, of which two were skipped
-    const auto* at = static_cast<const std::byte*>(scalars.view().data);
-    const auto field = [&](std::size_t offset) {
-      return kernels::ConstView{at + offset, DType::f32, Shape{1}};
+    call(kernels::settle_step, scale.queue(), a);
+    expect("scale", scale.view(), {what == finite ? 2048.0 : what == overflow ? 512.0 : 1024.0}, 0);
+    expect("counters", counters.view(), {0.0, static_cast<double>(skipped + (what == finite ? 0 : 1)), 0.0},
+           0);
+    expect("nonfinite", nonfinite.view(), {what == finite ? 0.0 : 1.0}, 0);
+    const auto field = [](const Tensor& t, std::size_t offset, DType dtype = DType::f32) {
+      return kernels::ConstView{static_cast<const std::byte*>(t.view().data) + offset, dtype, Shape{1}};
     };
-    expect("correction 1", field(offsetof(StepScalars, bias_correction1)),
+    expect("outcome", field(report, offsetof(kernels::StepReport, outcome), DType::i32),
+           {static_cast<double>(what)}, 0);
+    if (what != no_loss) expect("loss", field(report, offsetof(kernels::StepReport, loss)), {0.75}, 0);
+    const bool again =
+        what == finite && skipped > 0;  // corrections of one step: three, of which two were skipped
+    expect("correction 1", field(scalars, offsetof(StepScalars, bias_correction1)),
            {again ? 1 - wide(0.9f) : wide(0.271f)}, kEps);
-    expect("correction 2", field(offsetof(StepScalars, bias_correction2)),
+    expect("correction 2", field(scalars, offsetof(StepScalars, bias_correction2)),
            {again ? 1 - wide(0.999f) : wide(0.002997f)}, kEps);
-    expect("gradient's factor", field(offsetof(StepScalars, grad_scale)), {0.5 / 1024}, 0);
+    expect("gradient's factor", field(scalars, offsetof(StepScalars, grad_scale)), {0.5 / 1024}, 0);
   }
 }
-INSTANTIATE_TEST_SUITE_P(CudaEmu, LossScaleRun, testing::Values(0, 1),
-                         [](const auto& p) { return p.param == 0 ? "finite" : "overflow"; });
+
+TEST_P(StepGuardRun, KeepsOrBringsBackBuffers) {
+  const bool taken = GetParam() == 0;
+  const std::int64_t sizes[] = {5, 300};
+  std::vector<Tensor> values, kept;
+  std::vector<kernels::KeptBuffer> table;
+  for (const std::int64_t n : sizes) {
+    values.push_back(placed({n}, eighths(n, 1), DType::f32, 0));
+    kept.push_back(placed({n}, eighths(n, 2), DType::f32, 0));
+    table.push_back({static_cast<float*>(values.back().inplace().data),
+                     static_cast<float*>(kept.back().inplace().data), n});
+  }
+  std::vector<std::uint8_t> bytes(table.size() * sizeof table[0]);
+  std::memcpy(bytes.data(), table.data(), bytes.size());
+  const Tensor buffers =
+                   from_values<std::uint8_t>({static_cast<std::int64_t>(bytes.size())}, bytes, kEmulated),
+               nonfinite = flag(taken ? 0 : 1);
+  call(kernels::keep_buffers, buffers.queue(),
+       {static_cast<const kernels::KeptBuffer*>(buffers.view().data), 2, sizes[1], nonfinite.view()});
+  for (std::size_t i = 0; i < 2; ++i)
+    for (const Tensor& t : {values[i], kept[i]})
+      expect("buffer", t.view(), eighths(sizes[i], taken ? 1 : 2), 0);
+}
+INSTANTIATE_TEST_SUITE_P(CudaEmu, StepGuardRun, testing::Values(0, 1, 2), [](const auto& p) {
+  return p.param == 0 ? "finite" : p.param == 1 ? "overflow" : "no_loss";
+});
 
 class ReduceRun : public KernelRun, public testing::WithParamInterface<DType> {};
 
