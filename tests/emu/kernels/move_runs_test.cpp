@@ -203,35 +203,44 @@ TEST_P(FloatRun, Preprocesses) {
   std::vector<std::uint8_t> pixels(static_cast<std::size_t>(kImages * kBytes));
   for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(philox(6, 0, i).v[0]);
   const std::vector<std::uint8_t> flips = {0, 1, 0};
-  const std::vector<std::int32_t> places = {2, 2, 0};
+  const std::vector<std::int32_t> places = {2, 2, 0}, corners = {0, 1, 1, 0, 1, 1};
   const Tensor x = from_values<std::uint8_t>({kImages, kHeight, kWidth, 3}, pixels, kEmulated),
                flip = from_values<std::uint8_t>({kImages}, flips, kEmulated),
-               index = from_values<std::int32_t>({kImages}, places, kEmulated);
+               index = from_values<std::int32_t>({kImages}, places, kEmulated),
+               crop = from_values<std::int32_t>({kImages, 2}, corners, kEmulated);
   for (const int shift : {0, 1})
     for (const std::int64_t channels : {3, 8})
-      for (const bool moves : {false, true}) {
-        const std::int64_t n = kImages * kHeight * kWidth * channels;
-        const Tensor y = placed({kImages, kHeight, kWidth, channels}, eighths(n), GetParam(), shift);
-        kernels::Preprocess args{.x = x.view(), .flip = {}, .index = {}, .y = y.inplace()};
+      for (const bool moves : {false, true}) {  // mirrored, gathered and one pixel smaller
+        const std::int64_t h = moves ? kHeight - 1 : kHeight, w = moves ? kWidth - 1 : kWidth;
+        const std::int64_t n = kImages * h * w * channels;
+        const Tensor y = placed({kImages, h, w, channels}, eighths(n), GetParam(), shift);
+        kernels::Preprocess args;
+        args.x = x.view();
+        args.y = y.inplace();
         std::copy_n(mean, 3, args.mean);
         std::copy_n(std, 3, args.std);
         if (moves) {
           args.flip = flip.view();
           args.index = index.view();
+          args.crop = crop.view();
         }
         call(kernels::preprocess, x.queue(), args);
         std::vector<double> want;
         for (std::int64_t i = 0; i < n; ++i) {
           const std::int64_t c = i % channels, pixel = i / channels;
-          const auto image = static_cast<std::size_t>(pixel / (kHeight * kWidth));
-          const std::int64_t row = pixel / kWidth % kHeight, column = pixel % kWidth;
-          const std::int64_t from = moves && flips[image] != 0 ? kWidth - 1 - column : column;
-          const std::int64_t source = moves ? places[image] : static_cast<std::int64_t>(image);
+          const auto image = static_cast<std::size_t>(pixel / (h * w));
+          std::int64_t row = pixel / w % h, column = pixel % w, source = static_cast<std::int64_t>(image);
           if (c >= 3) {
             want.push_back(0);
             continue;
           }
-          const auto at = static_cast<std::size_t>(source * kBytes + (row * kWidth + from) * 3 + c);
+          if (moves) {
+            if (flips[image] != 0) column = w - 1 - column;
+            row += corners[2 * image];
+            column += corners[2 * image + 1];
+            source = places[image];
+          }
+          const auto at = static_cast<std::size_t>(source * kBytes + (row * kWidth + column) * 3 + c);
           want.push_back((pixels[at] / 255.0 - static_cast<double>(mean[c])) / static_cast<double>(std[c]));
         }
         // Quotient, difference and quotient are rounded, of values up to 1 / 0.224.
