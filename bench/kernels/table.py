@@ -2,7 +2,7 @@
 """Markdown tables of the kernels: table.py FILE... takes JSON of kernel_bench (CPU) and device_bench (CUDA).
 
 Times are medians of the repetitions, with the best behind. "of a copy's": the rate against that of a copy of the same
-tensor, the machine's own peak for whatever only moves bytes.
+tensor, the machine's own peak for whatever only moves bytes; where no such copy was timed, of the fastest one (in brackets).
 """
 import json
 import statistics
@@ -29,6 +29,7 @@ def timed_table(rows):
     rivals = [r for r in RIVALS if any(r in who for who in rows.values())]
     copies = {key[1:]: max(e["bytes_per_second"] for entries in who.values() for e in entries)
               for key, who in rows.items() if key[0] == "copy"}
+    peak = max(copies.values(), default=None)
     print("| kernel | shape | dtype | cairn, us (best) | GB/s | of a copy's | " +
           " | ".join(f"{r}, us (best) | {r} / cairn" for r in rivals) + " |")
     print("| --- " * (6 + 2 * len(rivals)) + "|")
@@ -38,7 +39,7 @@ def timed_table(rows):
             continue
         rate, copy = median(ours, "bytes_per_second"), copies.get((shape, dtype))
         cells = [op, shape, dtype, f"{median(ours):.0f} ({min(e['real_time'] for e in ours):.0f})", f"{rate / 1e9:.1f}",
-                 f"{rate / copy:.2f}" if copy else ""]
+                 f"{rate / copy:.2f}" if copy else f"({rate / peak:.2f})" if peak else ""]
         for rival in rivals:
             theirs = who.get(rival)
             cells += [f"{median(theirs):.0f} ({min(e['real_time'] for e in theirs):.0f})", f"{median(theirs) / median(ours):.2f}"] if theirs else ["", ""]
