@@ -126,8 +126,9 @@ Status coalesced_atomics(const Queue& q, const BatchNormForward& a) {
   auto* sums = static_cast<float*>(a.scratch);
   Status s = launch(clear_kernel, dim3(grid_for(2 * n.channels)), dim3(kBlock), 0, stream_of(q), sums,
                     2 * n.channels);
-  if (s.ok()) s = launch(atomic_sums_kernel, tiles_of(n), dim3(kBlock), 0, stream_of(q), n, sums);
   if (!s.ok()) return s;
+  Status added = launch(atomic_sums_kernel, tiles_of(n), dim3(kBlock), 0, stream_of(q), n, sums);
+  if (!added.ok()) return added;
   return launch(normalise_from_sums_kernel, dim3(grid_for(n.rows * n.channels)), dim3(kBlock), 0,
                 stream_of(q), n, sums);
 }
@@ -184,8 +185,9 @@ Status block_sums(const Queue& q, const BatchNormForward& a) {
   auto* partial = static_cast<float*>(a.scratch);
   const dim3 tiles = tiles_of(n);
   Status s = launch(block_sums_kernel, tiles, dim3(kBlock), 0, stream_of(q), n, partial);
-  if (s.ok()) s = finish_sums(q, n, partial, tiles.x);
   if (!s.ok()) return s;
+  Status finished = finish_sums(q, n, partial, tiles.x);
+  if (!finished.ok()) return finished;
   return launch(normalise_kernel, dim3(grid_for(n.rows * n.channels)), dim3(kBlock), 0, stream_of(q), n);
 }
 
@@ -251,8 +253,9 @@ Status wide(const Queue& q, const BatchNormForward& a) {
   const dim3 tiles{static_cast<unsigned>(std::clamp<int64_t>((n.rows + share - 1) / share, 1, kMostSplits)),
                    static_cast<unsigned>((n.channels / kWide + lanes - 1) / lanes)};
   Status s = launch(wide_sums_kernel, tiles, dim3(kBlock), 0, stream_of(q), n, lanes, partial);
-  if (s.ok()) s = finish_sums(q, n, partial, tiles.x);
   if (!s.ok()) return s;
+  Status finished = finish_sums(q, n, partial, tiles.x);
+  if (!finished.ok()) return finished;
   return launch(wide_normalise_kernel, tiles, dim3(kBlock), 0, stream_of(q), n, lanes);
 }
 
