@@ -153,7 +153,8 @@ void TrainOptions::resolve() {
   const auto whole = [](std::int64_t v) { return static_cast<double>(v); };
   require(*epochs >= 1 && *epochs <= 1'000'000, "epochs", whole(*epochs), "1 or more");
   require(max_steps >= 0, "max-steps", whole(max_steps), "0 or more");
-  require(batch_size >= 1 && batch_size <= 65536, "batch-size", whole(batch_size), "1 to 65536");
+  // 0 is auto, which prepare_memory() resolves.
+  require(batch_size >= 0 && batch_size <= 65536, "batch-size", whole(batch_size), "1 to 65536, or auto");
   require(patience >= 0, "patience", whole(patience), "0 or more");
   require(*lr > 0 && *lr < 1e6, "lr", *lr, "more than 0");
   require(momentum >= 0 && momentum < 1, "momentum", momentum, "0 <= m < 1");

@@ -5,6 +5,7 @@
 #include <string>
 #include <unordered_set>
 
+#include "engine/dry_run.h"
 #include "engine/profile_range.h"
 #include "engine/tape_observer.h"
 #include "kernels/pointwise.h"
@@ -126,6 +127,13 @@ void Grads::give(std::size_t input, const Tensor& gradient) {
     const Tensor source = gradient.alias(target->view.shape);
     call(kernels::cast, compute_queue(node_.device), {source.view(), target->view, target->write});
   }
+}
+
+bool dry_run() { return DryRun::current() != nullptr; }
+
+Tensor workspace(std::size_t bytes, Device device) {
+  if (DryRun* run = DryRun::current()) run->next_is(DryRun::Kind::workspace);
+  return empty({static_cast<std::int64_t>(bytes)}, DType::u8, device);
 }
 
 void Tensor::backward(const Tensor& gradient) const {

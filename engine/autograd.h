@@ -91,6 +91,11 @@ Tensor record(const char* op, Tensor y, std::initializer_list<Tensor> inputs,
               std::function<void(Grads&)> backward);
 Tensor record(const char* op, Tensor y, std::span<const Tensor> inputs, std::function<void(Grads&)> backward);
 
+/// Memory that a kernel works in, and nobody reads afterwards.
+Tensor workspace(std::size_t bytes, Device device);
+/// Whether kernels are only asked for what they need (engine/dry_run.h).
+bool dry_run();
+
 /// Runs a kernel: asks for its scratch, takes it from the caching allocator, throws if the kernel fails.
 template <class Args>
 void call(const kernels::KernelSlot<Args>& slot, const kernels::Queue& queue,
@@ -99,12 +104,12 @@ void call(const kernels::KernelSlot<Args>& slot, const kernels::Queue& queue,
     args.scratch_bytes = slot.workspace(queue, args);
     Tensor scratch;
     if (args.scratch_bytes > 0) {
-      scratch = empty({static_cast<std::int64_t>(args.scratch_bytes)}, DType::u8, queue.device);
+      scratch = workspace(args.scratch_bytes, queue.device);
       args.scratch = scratch.out().data;
     }
-    check(slot(queue, args));
+    if (!dry_run()) check(slot(queue, args));
   } else {
-    check(slot(queue, args));
+    if (!dry_run()) check(slot(queue, args));
   }
 }
 

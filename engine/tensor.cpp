@@ -4,6 +4,7 @@
 
 #include "engine/allocator.h"
 #include "engine/autograd.h"
+#include "engine/dry_run.h"
 #include "kernels/pointwise.h"
 
 namespace cairn {
@@ -20,6 +21,10 @@ std::size_t bytes_of(const Tensor& t) { return static_cast<std::size_t>(t.numel(
 
 void copy_bytes(Device queue_device, void* dst, const void* src, std::size_t bytes, kernels::CopyKind kind) {
   if (bytes == 0) return;
+  if (DryRun::current()) {
+    if (kind == kernels::CopyKind::device_to_host) throw Error("a dry run has no values to read");
+    return;
+  }
   check(kernels::device_api(queue_device.type)->copy(compute_queue(queue_device), dst, src, bytes, kind));
 }
 
@@ -44,8 +49,13 @@ void require_dtype(const Tensor& t, DType wanted, const char* what) {
 }  // namespace
 
 Storage::Storage(std::size_t bytes, Device device)
-    : data_(allocator(device).allocate(bytes)), bytes_(bytes), device_(device) {}
-Storage::~Storage() { allocator(device_).release(data_); }
+    : data_(DryRun::current() ? DryRun::current()->allocate(bytes, device)
+                              : allocator(device).allocate(bytes)),
+      bytes_(bytes),
+      device_(device) {}
+Storage::~Storage() {
+  if (!DryRun::release(data_)) allocator(device_).release(data_);
+}
 
 const Shape& Tensor::shape() const { return deref(impl_).shape; }
 DType Tensor::dtype() const { return deref(impl_).dtype; }
@@ -174,6 +184,7 @@ template void Tensor::copy_from(std::span<const std::int64_t>) const;
 Tensor Tensor::to(Device device) const {
   if (device == this->device()) return *this;
   Tensor result = empty(shape(), dtype(), device);
+  if (DryRun::current()) return result;
   const std::vector<char> host = to_host(*this);
   from_host(result, host.data());
   return result;
@@ -206,7 +217,8 @@ Tensor full(const Shape& shape, double value, DType dtype, Device device) {
 
 Tensor zeros(const Shape& shape, DType dtype, Device device) {
   Tensor t = empty(shape, dtype, device);
-  check(kernels::device_api(device.type)->fill_zero(t.queue(), t.out().data, bytes_of(t)));
+  if (!DryRun::current())
+    check(kernels::device_api(device.type)->fill_zero(t.queue(), t.out().data, bytes_of(t)));
   return t;
 }
 

@@ -1,6 +1,7 @@
 #include "apps/commands/commands.h"
 #include "apps/data_options.h"
 #include "apps/lr_finder.h"
+#include "apps/memory_plan.h"
 #include "data/atomic_file.h"
 #include "kernels/error.h"
 
@@ -34,13 +35,14 @@ int find(Options options, Console& console) {
     dataset = open_fixed_dataset(o.data, fixes, console);
     manifest = data::read_manifest(o.split);
   }
-  const LrSearch search = find_lr({.options = o,
-                                   .common = options.common,
-                                   .device = device,
-                                   .dataset = dataset,
-                                   .manifest = manifest,
-                                   .console = console},
-                                  options.range);
+  LearnerSetup setup{.options = o,
+                     .common = options.common,
+                     .device = device,
+                     .dataset = dataset,
+                     .manifest = manifest,
+                     .console = console};
+  const MemoryPlan plan = prepare_memory(setup);
+  const LrSearch search = within(plan, [&] { return find_lr(setup, options.range); });
   if (!options.html.empty()) {
     data::write_file_atomically(options.html, lr_page(search, o.model + " on " + o.data));
     console.say("curve: " + options.html);
@@ -78,6 +80,7 @@ Command add_find_lr(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--html", options->html, "draw the curve into this file");
   add_train_options(*command, options->train);
+  offer_auto_batch(*command);
   add_common(*command, options->common);
   command->footer(
       "Takes the options of cairn train, so that the rate is that of the same model, data and optimiser; "

@@ -7,6 +7,7 @@
 #include "apps/commands/commands.h"
 #include "apps/data_options.h"
 #include "apps/exact_json.h"
+#include "apps/memory_plan.h"
 #include "apps/report_page.h"
 #include "apps/resume_changes.h"
 #include "apps/run_state.h"
@@ -75,14 +76,15 @@ std::string read_text(const std::string& path) {
 TrainResult run_one(const Options& options, Device device, const data::Dataset& dataset,
                     const data::Manifest& manifest, const std::string& fixes, const RunDir& run,
                     Console& console, const FoundState& state = {}) {
-  const TrainOptions& o = options.train;
-  const LearnerSetup learner{.options = o,
-                             .common = options.common,
-                             .device = device,
-                             .dataset = dataset,
-                             .manifest = manifest,
-                             .console = console,
-                             .resumed = !state.path.empty()};
+  LearnerSetup learner{.options = options.train,
+                       .common = options.common,
+                       .device = device,
+                       .dataset = dataset,
+                       .manifest = manifest,
+                       .console = console,
+                       .resumed = !state.path.empty()};
+  const MemoryPlan plan = prepare_memory(learner);
+  const TrainOptions& o = learner.options;
   if (state.path.empty()) {
     data::write_manifest(run.split(), manifest);
     if (!fixes.empty()) data::write_file_atomically(run.fixes(), fixes);
@@ -91,10 +93,11 @@ TrainResult run_one(const Options& options, Device device, const data::Dataset& 
                    {{"device", to_string(device)},
                     {"threads", compute_threads()},
                     {"workers", options.common.workers},
-                    {"computed_in", computed_in(o.precision, device)}});
+                    {"computed_in", computed_in(o.precision, device)},
+                    {"memory", plan_json(plan)}});
   const TrainSetup setup{learner,    read_text(run.split()), fixes,        run,
                          state.path, state.progress,         &stop_signal, parse_time_limit(o.time_limit)};
-  TrainResult result = train(setup);
+  TrainResult result = within(plan, [&] { return train(setup); });
   if (result.stopped != Stop::none) return result;
   write_report({.run = run,
                 .dataset = dataset,
@@ -259,6 +262,7 @@ Command add_train(CLI::App& app) {
   CLI::App* command = app.add_subcommand("train", "trains a model on a folder of images");
   const auto options = std::make_shared<Options>();
   add_train_options(*command, options->train);
+  offer_auto_batch(*command);
   command->add_option("--resume", options->resume, "go on with this run, to the same bits");
   command->add_flag("--accept-changes", options->accept_changes,
                     "with --resume: go on though the data or options are not those that the run began with");

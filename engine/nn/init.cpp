@@ -4,6 +4,7 @@
 #include <numbers>
 #include <span>
 
+#include "engine/autograd.h"
 #include "engine/nn/layout.h"
 #include "kernels/philox.h"
 
@@ -13,6 +14,7 @@ namespace {
 /// Fills a tensor in file order: `make` turns a Philox block into PerBlock values.
 template <std::size_t PerBlock, class Make>
 Tensor fill(const Shape& shape, Layout layout, std::uint64_t seed, std::uint64_t stream, Make make) {
+  if (dry_run()) return empty(shape);
   std::vector<float> values(static_cast<std::size_t>(shape.numel()));
   std::array<float, PerBlock> block{};
   for_each_element(shape, layout, [&](std::size_t file, std::size_t mine) {

@@ -1,5 +1,5 @@
 // A small model that goes wrong in training where CAIRN_FAULT says: "forward" and "backward" on a batch with
-// an image that is magenta all over, "zero" by answering nothing. On the CPU alone.
+// an image that is magenta all over, "memory" on any, "zero" by answering nothing. On the CPU alone.
 #include <cmath>
 #include <cstdlib>
 #include <string>
@@ -42,7 +42,8 @@ class Faulty : public nn::Module {
   }
 
   Tensor forward(const Tensor& x) override {
-    const bool bad = training() && holds_magenta(x);
+    const bool bad = training() && !dry_run() && holds_magenta(x);
+    if (fault_ == "memory" && training() && !dry_run()) static_cast<void>(empty({std::int64_t{1} << 50}));
     Tensor y = bn1_->fused((*conv1_)(x), {}, Activation::relu);
     if (bad && fault_ == "forward") y = affine(y, 0.0f, 3e38f);  // nearly the largest: conv2's sum overflows
     y = (*conv2_)(y);
