@@ -6,8 +6,8 @@
 
 #include <cuda_runtime_api.h>
 
-/// What the stand-in for the CUDA runtime (cudart_*.cpp) offers beside CUDA's own API: kernels are queued here,
-/// and tests steer and read the order in which queued work runs.
+/// What the stand-in for the CUDA runtime (cudart_*.cpp) offers beside CUDA's own API: kernels are queued
+/// here, and tests steer and read the order in which queued work runs.
 ///
 /// Nothing queued runs before something waits for it or the schedule picks it: work runs as late or as early,
 /// and in as odd an order, as streams, events and the legacy default stream allow. CAIRN_EMU_SCHEDULE=eager

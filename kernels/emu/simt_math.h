@@ -70,15 +70,14 @@ inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned shift) {
 inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
   return static_cast<unsigned>(((std::uint64_t{high} << 32) | low) >> (shift & 31));
 }
-/// Picks four of the eight bytes of {y, x}; bit 3 of a selector repeats the byte's sign instead.
+/// Picks four of the eight bytes of {y, x}; the guide gives a selector three bits, and CUDA's header masks
+/// the fourth.
 inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
   const std::uint64_t bytes = (std::uint64_t{y} << 32) | x;
   unsigned out = 0;
   for (unsigned i = 0; i < 4; ++i) {
-    const unsigned s = (selector >> (4 * i)) & 0xf;
-    auto byte = static_cast<unsigned>((bytes >> (8 * (s & 7))) & 0xff);
-    if (s & 8) byte = (byte & 0x80) ? 0xff : 0;
-    out |= byte << (8 * i);
+    const unsigned s = (selector >> (4 * i)) & 7;
+    out |= static_cast<unsigned>((bytes >> (8 * s)) & 0xff) << (8 * i);
   }
   return out;
 }

@@ -264,7 +264,7 @@ __global__ void bits(const Word* in, Word* out) {
                        __brev(x),
                        __umulhi(x, 0x12345678u),
                        __byte_perm(x, 0xa1b2c3d4u, 0x5210u),
-                       __byte_perm(x, 0xa1b2c3d4u, 0x0073u),
+                       __byte_perm(x, 0xa1b2c3d4u, 0x00fbu),
                        __funnelshift_l(x, 0xa1b2c3d4u, 12),
                        __funnelshift_r(x, 0xa1b2c3d4u, 40)};
   for (int i = 0; i < 9; ++i) out[9 * threadIdx.x + i] = all[i];
