@@ -6,6 +6,8 @@
 #include <cstring>
 #include <string>
 
+#include "kernels/without.h"
+
 #if defined(__SANITIZE_ADDRESS__)
 #define CAIRN_ALLOCATOR_DIRECT true
 #else
@@ -24,6 +26,10 @@ std::size_t block_size(std::size_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
+/// From here on a block stands in the arena: what is smaller is small change, and would leave gaps between
+/// the large ones.
+constexpr std::size_t kArenaBlock = std::size_t{64} << 10;
+
 bool wants_direct() {
   const char* mode = std::getenv("CAIRN_ALLOCATOR");
   return CAIRN_ALLOCATOR_DIRECT || (mode && std::strcmp(mode, "direct") == 0);
@@ -34,10 +40,18 @@ bool wants_direct() {
 CachingAllocator::CachingAllocator(Device device)
     : CachingAllocator(device, *kernels::device_api(device.type)) {}
 CachingAllocator::CachingAllocator(Device device, const kernels::DeviceApi& api)
-    : device_(device), api_(api), direct_(wants_direct()) {}
+    : device_(device), api_(api), direct_(wants_direct()) {
+  if (direct_ || !api_.reserve || kernels::without("arena")) return;
+  void* begin = nullptr;
+  api_.reserve(device.index, begin, arena_bytes_);
+  if (!begin) return;
+  arena_begin_ = static_cast<char*>(begin);
+  arena_ = std::make_unique<Arena>(arena_bytes_ / Arena::kAlign * Arena::kAlign);
+}
 
 void* CachingAllocator::allocate(std::size_t bytes) {
   const std::lock_guard lock(mutex_);
+  if (void* memory = allocate_from_arena(bytes)) return memory;
   const std::size_t block = direct_ ? std::max<std::size_t>(bytes, 1) : block_size(bytes);
   void* memory = open_pool_ ? take(pools_[open_pool_], block) : nullptr;
   if (!memory) memory = take(free_, block);
@@ -46,6 +60,30 @@ void* CachingAllocator::allocate(std::size_t bytes) {
   stats_.in_use += static_cast<std::int64_t>(block);
   stats_.peak_in_use = std::max(stats_.peak_in_use, stats_.in_use);
   return memory;
+}
+
+// Null where the block belongs elsewhere, or the arena has no room.
+void* CachingAllocator::allocate_from_arena(std::size_t bytes) {
+  if (!arena_ || bytes < kArenaBlock) return nullptr;
+  const std::size_t reach = arena_->reach();
+  const std::size_t offset = arena_->allocate(bytes);
+  if (offset == Arena::kNone) return nullptr;
+  if (arena_->reach() > reach) {
+    stats_.reserved += static_cast<std::int64_t>(arena_->reach() - reach);
+    ++stats_.device_allocations;
+  }
+  stats_.in_use += static_cast<std::int64_t>(arena_->size_at(offset));
+  stats_.peak_in_use = std::max(stats_.peak_in_use, stats_.in_use);
+  return arena_begin_ + offset;
+}
+
+bool CachingAllocator::release_to_arena(void* memory) noexcept {
+  auto* const place = static_cast<char*>(memory);
+  if (!arena_ || place < arena_begin_ || place >= arena_begin_ + arena_bytes_) return false;
+  const auto offset = static_cast<std::size_t>(place - arena_begin_);
+  stats_.in_use -= static_cast<std::int64_t>(arena_->size_at(offset));
+  arena_->release(offset);
+  return true;
 }
 
 void* CachingAllocator::take(FreeBlocks& blocks, std::size_t block) {
@@ -74,6 +112,7 @@ void* CachingAllocator::allocate_from_device(std::size_t block) {
 
 void CachingAllocator::release(void* memory) noexcept {
   const std::lock_guard lock(mutex_);
+  if (release_to_arena(memory)) return;
   const auto it = live_.find(memory);
   if (it == live_.end()) return;
   const Block block = it->second;
@@ -123,6 +162,12 @@ void CachingAllocator::release_cached_locked() {
     }
   }
   free_.clear();
+  if (!arena_) return;
+  const std::size_t reach = arena_->reach();
+  for (const auto& [offset, size] : arena_->gaps())
+    if (offset < reach) api_.discard(device_.index, arena_begin_ + offset, std::min(size, reach - offset));
+  arena_->lower_reach();
+  stats_.reserved -= static_cast<std::int64_t>(reach - arena_->reach());
 }
 
 MemoryStats CachingAllocator::stats() const {

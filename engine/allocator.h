@@ -1,17 +1,21 @@
 #pragma once
 #include <map>
+#include <memory>
 #include <mutex>
 #include <unordered_map>
 #include <vector>
 
+#include "engine/arena.h"
 #include "engine/device.h"
 
 namespace cairn {
 
-/// Caches freed blocks by size class, so that a warmed-up step allocates nothing. All work of a device goes
-/// through one queue, so a block may be reused as soon as it is freed. Thread-safe. With
-/// CAIRN_ALLOCATOR=direct in the environment (and under AddressSanitizer) every block is the device's own, so
-/// that an overrun or a use after free is seen by the tools.
+/// Keeps freed memory for the next block, so that a warmed-up step allocates nothing: large blocks stand in
+/// an arena where the device has address space for one (DeviceApi::reserve; CAIRN_WITHOUT=arena: not), all
+/// others are cached by size class. All work of a device goes through one queue, so a block may be reused as
+/// soon as it is freed. Thread-safe. With CAIRN_ALLOCATOR=direct in the environment (and under
+/// AddressSanitizer) every block is the device's own, so that an overrun or a use after free is seen by the
+/// tools.
 class CachingAllocator {
  public:
   explicit CachingAllocator(Device device);
@@ -44,6 +48,8 @@ class CachingAllocator {
   };
   static void* take(FreeBlocks& blocks, std::size_t block);
   void* allocate_from_device(std::size_t block);
+  void* allocate_from_arena(std::size_t bytes);
+  bool release_to_arena(void* memory) noexcept;
   void release_cached_locked();
 
   Device device_;
@@ -54,6 +60,9 @@ class CachingAllocator {
   std::unordered_map<int, FreeBlocks> pools_;
   int open_pool_ = 0, last_pool_ = 0;
   std::unordered_map<void*, Block> live_;
+  std::unique_ptr<Arena> arena_;  // null without
+  char* arena_begin_ = nullptr;
+  std::size_t arena_bytes_ = 0;
   MemoryStats stats_;
 };
 

@@ -3,7 +3,6 @@
 #include <dlfcn.h>
 
 #include <array>
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <mutex>
@@ -13,6 +12,7 @@
 #include "kernels/device.h"
 #include "kernels/error.h"
 #include "kernels/pointwise.h"
+#include "kernels/without.h"
 
 namespace cairn {
 namespace {
@@ -63,11 +63,6 @@ Library open_library(const std::string& name) {
   return library;
 }
 
-bool left_out(const std::string& name) {
-  const char* wish = std::getenv("CAIRN_WITHOUT");
-  return wish && ("," + std::string(wish) + ",").find("," + name + ",") != std::string::npos;
-}
-
 struct Loaded {
   std::vector<BackendPart> parts;
   CairnCudaSelfTest* self_test = nullptr;
@@ -103,7 +98,7 @@ BackendPart load_provider(const Provider& provider, bool wanted) {
     part.found = "only with a CUDA backend";
     return part;
   }
-  if (left_out(provider.file)) {
+  if (kernels::without(provider.file)) {
     part.found = part.name + " is left out, as CAIRN_WITHOUT says";
     return part;
   }

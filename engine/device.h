@@ -19,7 +19,7 @@ const kernels::Queue& compute_queue(Device device);
 /// Whether fp32 convolutions and matrix products on the device may use TF32 tensor cores, for what is queued
 /// from now on. Initially not: fp32 is strict.
 void allow_tf32(Device device, bool on);
-/// The floating type in which the device trains fastest: bf16, fp16 or fp32.
+/// The floating type in which the device may train fastest (on a CPU only a trial tells): bf16, fp16 or fp32.
 DType fast_dtype(Device device);
 /// Waits until everything queued on the device is done.
 void synchronize(Device device);

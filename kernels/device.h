@@ -33,7 +33,8 @@ struct DeviceApi {
   Status (*host_wait_event)(void* event);
   /// Whether what the event stands behind is done; does not wait.
   Status (*query_event)(void* event, bool& done);
-  /// The floating type in which the device trains fastest: bf16, fp16 or, without 16-bit arithmetic, fp32.
+  /// The narrowest floating type for which the device has arithmetic that may train fastest: bf16, fp16, or
+  /// fp32 without any. A GPU's is fastest; a CPU's has to be tried.
   DType (*fast_dtype)(int index);
   /// Between these two, what is queued is written down in place of being run. Null where a device has no
   /// graphs. end_capture answers a null graph where it fails; the queue is then usable again.
@@ -43,6 +44,14 @@ struct DeviceApi {
   Status (*destroy_graph)(void* graph) = nullptr;
   /// Bytes that allocate() has left. Null where the device computes in the host's memory.
   Status (*free_memory)(int index, std::size_t& bytes) = nullptr;
+  /// Address space whose memory comes page by page as it is touched, for an allocator above this seam to cut
+  /// up; at least 2 MiB aligned, never given back. A null `begin` where the system grants none. discard()
+  /// hands the pages of a stretch back: what stood there is lost. Both null where a device has no such thing.
+  void (*reserve)(int index, void*& begin, std::size_t& bytes) = nullptr;
+  void (*discard)(int index, void* begin, std::size_t bytes) = nullptr;
+  /// An op that may go through its batch part by part keeps what it holds of a part to about this size, that
+  /// of the caches; 0: the whole batch at once is best.
+  std::size_t part_bytes = 0;
   /// What the host does between these two has a name in a profiler's timeline. Null where no profiler looks.
   void (*push_range)(const char* name) = nullptr;
   void (*pop_range)() = nullptr;

@@ -1,12 +1,16 @@
 #include "kernels/device.h"
 
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 
 #include "kernels/cpu/cpu_info.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/without.h"
 
 namespace cairn::kernels {
 namespace {
@@ -23,13 +27,40 @@ Status allocate(int, std::size_t bytes, void** out) {
   if (!*out)
     return Status::error("no memory for " + std::to_string(bytes) + " bytes", Status::Code::out_of_memory);
 #if defined(__linux__)
-  if (huge) madvise(*out, rounded, MADV_HUGEPAGE);  // a wish: memory without huge pages serves too
+  // A wish: memory without huge pages serves too.
+  if (huge && !without("huge-pages")) madvise(*out, rounded, MADV_HUGEPAGE);
 #endif
   return {};
 }
 Status release(int, void* memory) {
   std::free(memory);
   return {};
+}
+
+/// As much as the machine has: what a process asks for beyond that it does not get. Nothing where addresses
+/// are limited (ulimit -v), for whoever limits them means memory.
+void reserve(int, void*& begin, std::size_t& bytes) {
+  begin = nullptr;
+  bytes = 0;
+  rlimit addresses{};
+  if (getrlimit(RLIMIT_AS, &addresses) != 0 || addresses.rlim_cur != RLIM_INFINITY) return;
+  const long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+  if (pages <= 0 || page <= 0) return;
+  const std::size_t room =
+      static_cast<std::size_t>(pages) * static_cast<std::size_t>(page) / kHugePage * kHugePage;
+  void* memory = mmap(nullptr, room + kHugePage, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) return;
+  const auto address = reinterpret_cast<std::uintptr_t>(memory);
+  begin = reinterpret_cast<void*>((address + kHugePage - 1) / kHugePage * kHugePage);
+  bytes = room;
+  if (!without("huge-pages")) madvise(begin, bytes, MADV_HUGEPAGE);
+}
+void discard(int, void* begin, std::size_t bytes) {
+  const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto address = reinterpret_cast<std::uintptr_t>(begin);
+  const std::uintptr_t first = (address + page - 1) / page * page, end = (address + bytes) / page * page;
+  if (first < end) madvise(reinterpret_cast<void*>(first), end - first, MADV_DONTNEED);
 }
 
 constexpr DeviceApi kApi = {
@@ -84,6 +115,9 @@ constexpr DeviceApi kApi = {
     // Without instructions for it bf16 is emulated by conversions, and slower than fp32.
     .fast_dtype =
         [](int) { return cpu_info().amx_bf16 || cpu_info().avx512_bf16 ? DType::bf16 : DType::f32; },
+    .reserve = &reserve,
+    .discard = &discard,
+    .part_bytes = std::size_t{8} << 20,  // half an L3 of 16 MiB, the smallest of current server cores' shares
 };
 [[maybe_unused]] const bool kRegistered = (register_device_api(DeviceType::cpu, &kApi), true);
 
