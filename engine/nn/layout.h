@@ -11,6 +11,15 @@ inline Shape file_shape(const Shape& engine, Layout layout) {
   return layout == Layout::filter ? Shape{engine[0], engine[3], engine[1], engine[2]} : engine;
 }
 
+/// Where the engine keeps the element that stands at `file` in the file.
+inline std::size_t engine_index(const Shape& engine, Layout layout, std::size_t file) {
+  if (layout == Layout::plain) return file;
+  const auto area = static_cast<std::size_t>(engine[1] * engine[2]);
+  const auto channels = static_cast<std::size_t>(engine[3]);
+  const std::size_t k = file / (area * channels), c = file / area % channels, rs = file % area;
+  return (k * area + rs) * channels + c;
+}
+
 /// Calls f(index in the file, index in the engine) for each element.
 template <class F>
 void for_each_element(const Shape& engine, Layout layout, F&& f) {

@@ -26,8 +26,8 @@ FlatParameters::FlatParameters(nn::Module& module) : buffers_(module.named_buffe
   }
   if (slices_.empty()) throw Error("FlatParameters: the module has no parameter that wants a gradient");
   const Device device = slices_[0].parameter.tensor.device();
-  values_ = zeros({total}, DType::f32, device);
-  grads_ = zeros({total}, DType::f32, device);
+  values_ = empty({total}, DType::f32, device);
+  grads_ = empty({total}, DType::f32, device);  // a step assigns, or clear_unused_grads() does
   for (Slice& s : slices_) {
     Tensor& p = s.parameter.tensor;
     if (p.device() != device)
@@ -39,6 +39,10 @@ FlatParameters::FlatParameters(nn::Module& module) : buffers_(module.named_buffe
     p.impl()->storage = slice.impl()->storage;
     p.impl()->offset_bytes = slice.impl()->offset_bytes;
     p.bind_grad(grads_.alias(p.shape(), s.offset));
+    const std::int64_t end = s.offset + p.numel(), gap = aligned(p.numel()) - p.numel();
+    if (gap == 0) continue;
+    for (const Tensor& flat : {values_, grads_})
+      call(kernels::fill_value, p.queue(), {flat.alias({gap}, end).inplace(), 0.0});
   }
 }
 
