@@ -28,7 +28,7 @@ install(EXPORT cairnTargets NAMESPACE cairn:: DESTINATION ${package_dir})
 foreach(floor kernels engine models data)
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/${floor} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/cairn
     FILES_MATCHING PATTERN "*.h"
-    PATTERN "internal.h" EXCLUDE PATTERN "onednn.h" EXCLUDE PATTERN "cudnn_graph.h" EXCLUDE PATTERN "plan_cache.h" EXCLUDE
+    PATTERN "internal.h" EXCLUDE PATTERN "onednn.h" EXCLUDE PATTERN "conv_problem.h" EXCLUDE PATTERN "cudnn_graph.h" EXCLUDE PATTERN "plan_cache.h" EXCLUDE
     PATTERN "inflate.h" EXCLUDE PATTERN "module_tensors.h" EXCLUDE PATTERN "vendor" EXCLUDE PATTERN "profiles" EXCLUDE)
 endforeach()
 

@@ -21,6 +21,20 @@ using kernels::Pool2dGeometry;
 /// undefined) and activation are fused behind: activation(conv(x, w) + bias + residual).
 Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias = {}, const Conv2dGeometry& geometry = {},
               Activation activation = Activation::none, const Tensor& residual = {});
+/// w in the layout that the device wants for conv2d() on an x of this shape and dtype with these arguments,
+/// for conv2d_packed(), which then has no need to make it at every call; undefined where w as it is serves
+/// best. It stays right until w changes.
+Tensor pack_conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, const Conv2dGeometry& geometry,
+                   Activation activation, const Tensor& residual);
+/// conv2d() without gradients, to the same bits. packed: what pack_conv2d() answered for the same arguments.
+Tensor conv2d_packed(const Tensor& x, const Tensor& w, const Tensor& packed, const Tensor& bias,
+                     const Conv2dGeometry& geometry, Activation activation, const Tensor& residual);
+/// max_pool2d(relu(conv2d(x, w, bias, geometry)), pool), equal to the three up to the order of the sums in
+/// the gradients of w and bias. On the CPU the batch goes through some images at a time: what the convolution
+/// makes stays in the caches and is not kept (CAIRN_WITHOUT=conv-pool: the ops one by one). kernel_h *
+/// kernel_w < 256.
+Tensor conv2d_relu_max_pool2d(const Tensor& x, const Tensor& w, const Tensor& bias,
+                              const Conv2dGeometry& geometry, const Pool2dGeometry& pool);
 /// x [N,C], w [K,C] fp32, bias [K] fp32 or undefined -> [N,K].
 Tensor linear(const Tensor& x, const Tensor& w, const Tensor& bias = {},
               Activation activation = Activation::none);

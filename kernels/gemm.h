@@ -14,6 +14,7 @@ struct LinearForward {
   void* scratch = nullptr;
   std::size_t scratch_bytes = 0;
   DType dtype() const { return x.dtype; }
+  double flops() const { return 2.0 * static_cast<double>(x.numel() * w.shape[0]); }
 };
 /// dx = dy w
 struct LinearBackwardData {
@@ -24,6 +25,7 @@ struct LinearBackwardData {
   void* scratch = nullptr;
   std::size_t scratch_bytes = 0;
   DType dtype() const { return dy.dtype; }
+  double flops() const { return 2.0 * static_cast<double>(dy.numel() * w.shape[1]); }
 };
 /// dw = dy^T x; dbias = column sums of dy, if wanted. Both fp32 (fp64 where x is fp64).
 struct LinearBackwardWeight {
@@ -36,6 +38,7 @@ struct LinearBackwardWeight {
   void* scratch = nullptr;
   std::size_t scratch_bytes = 0;
   DType dtype() const { return x.dtype; }
+  double flops() const { return 2.0 * static_cast<double>(x.numel() * dw.shape[0]); }
 };
 
 /// y = op(a) op(b), batched over the first axis: a [B,M,K] (or [B,K,M] transposed), b [B,K,N] (or [B,N,K]), y
@@ -50,6 +53,7 @@ struct Matmul {
   void* scratch = nullptr;
   std::size_t scratch_bytes = 0;
   DType dtype() const { return y.dtype; }
+  double flops() const { return 2.0 * static_cast<double>(y.numel() * a.shape[transpose_a ? 1 : 2]); }
 };
 
 inline constinit KernelSlot<LinearForward> linear_forward("linear_forward");

@@ -10,14 +10,19 @@ struct Pool2dGeometry {
   bool operator==(const Pool2dGeometry&) const = default;
 };
 
-/// y[n,p,q,c] = max over the window; padding never wins; the first maximum in row order wins a tie; a NaN
-/// wins (as in PyTorch). x [N,H,W,C], y [N,P,Q,C]. index [N,P,Q,C] uint8, optional: r * kernel_w + s of the
-/// winner (kernel_h * kernel_w <= 256).
+/// Nobody won a window: no gradient goes back from it.
+inline constexpr int kNoWinner = 255;
+
+/// y[n,p,q,c] = activation(max over the window); padding never wins; the first maximum in row order wins a
+/// tie; a NaN wins (as in PyTorch). x [N,H,W,C], y [N,P,Q,C]. index [N,P,Q,C] uint8, optional: r * kernel_w +
+/// s of the winner (kernel_h * kernel_w <= 256). With ReLU (then < 256) kNoWinner where y is not above 0, so
+/// that the backward pass needs no y for the mask.
 struct MaxPool2dForward {
   ConstView x;
   View y;
   View index;
   Pool2dGeometry geometry;
+  Activation activation = Activation::none;
   DType dtype() const { return x.dtype; }
 };
 /// dx = sum of dy over the windows whose winner x is.

@@ -12,14 +12,11 @@ ModelCnn::ModelCnn(nn::Initializer& init, const ModelCnnOptions& options)
   constexpr std::int64_t kHidden = 512;
   std::int64_t in_channels = 3;
   std::int64_t side = options.image_size;
-  int position = 0;  // of the layer in PyTorch's Sequential, where ReLU is a layer too
+  int position = 0;  // of the layer in PyTorch's Sequential, where ReLU and the pooling are layers too
   for (const std::int64_t channels : kChannels) {
-    features_.add<nn::Conv2d>(std::to_string(position), init,
-                              nn::Conv2dOptions{.in_channels = in_channels,
-                                                .out_channels = channels,
-                                                .padding = 1,
-                                                .activation = Activation::relu});
-    features_.add<nn::MaxPool2d>(std::to_string(position + 2), 2);
+    features_.add<nn::ConvReluMaxPool2d>(
+        std::to_string(position), init,
+        nn::Conv2dOptions{.in_channels = in_channels, .out_channels = channels, .padding = 1}, 2);
     features_.add<nn::Dropout>(std::to_string(position + 3), options.block_dropout);
     in_channels = channels;
     side /= 2;

@@ -61,9 +61,8 @@ ResNet::ResNet(nn::Initializer& init, const ResNetOptions& options)
 }
 
 Tensor ResNet::features(const Tensor& x) {
-  Tensor y = stem_(x, {}, Activation::relu);
-  y = max_pool2d(
-      y, {.kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2, .padding_h = 1, .padding_w = 1});
+  Tensor y = stem_.relu_max_pool(
+      x, {.kernel_h = 3, .kernel_w = 3, .stride_h = 2, .stride_w = 2, .padding_h = 1, .padding_w = 1});
   for (nn::Sequential* layer : layers_) y = (*layer)(y);
   return y;
 }

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
 
 #include "engine/autograd.h"
 #include "kernels/error.h"
+#include "kernels/without.h"
 
 namespace cairn::nn {
 namespace {
@@ -35,6 +35,14 @@ Tensor filter(Initializer& init, const Conv2dOptions& o) {
   return init.uniform(shape, default_bound(shape[3] * area), Layout::filter);
 }
 
+Tensor conv_bias(Initializer& init, const Conv2dOptions& o) {
+  return init.uniform({o.out_channels}, default_bound(o.in_channels / o.groups * o.kernel * o.kernel));
+}
+
+Conv2dGeometry geometry_of(const Conv2dOptions& o) {
+  return {o.stride, o.stride, o.padding, o.padding, o.dilation, o.dilation, o.groups};
+}
+
 const LinearOptions& checked(const LinearOptions& o) {
   require_positive(o.in_features, "Linear", "in_features");
   require_positive(o.out_features, "Linear", "out_features");
@@ -46,25 +54,28 @@ Pool2dGeometry square_pool(int kernel, int stride, int padding) {
   return {kernel, kernel, step, step, padding, padding};
 }
 
-bool folding_wanted() {
-  const char* without = std::getenv("CAIRN_WITHOUT");
-  return !without || (',' + std::string(without) + ',').find(",folding,") == std::string::npos;
+std::atomic<bool> folding{!kernels::without("folding")};
+std::atomic<bool> packing{!kernels::without("packing")};
+/// Activations and residual adds inside of the op before them, in one pass; off: ops of their own.
+std::atomic<bool> fusion{!kernels::without("fusion")};
+
+Tensor activated(Activation activation, const Tensor& x) {
+  return activation == Activation::relu ? relu(x) : x;
 }
-std::atomic<bool> folding{folding_wanted()};
 
 Tensor or_absent(const Tensor* t) { return t ? *t : Tensor(); }
 
 }  // namespace
 
 Conv2d::Conv2d(Initializer& init, const Conv2dOptions& o)
-    : geometry_{o.stride, o.stride, o.padding, o.padding, o.dilation, o.dilation, o.groups},
+    : geometry_(geometry_of(o)),
       activation_(o.activation),
       weight_(register_parameter("weight", filter(init, checked(o)), Layout::filter)) {
-  const std::int64_t fan_in = o.in_channels / o.groups * o.kernel * o.kernel;
-  if (o.bias) bias_ = &register_parameter("bias", init.uniform({o.out_channels}, default_bound(fan_in)));
+  if (o.bias) bias_ = &register_parameter("bias", conv_bias(init, o));
 }
 
 Tensor Conv2d::forward(const Tensor& x) {
+  if (!fusion) return activated(activation_, conv2d(x, weight_, or_absent(bias_), geometry_));
   return conv2d(x, weight_, or_absent(bias_), geometry_, activation_);
 }
 
@@ -76,7 +87,10 @@ Linear::Linear(Initializer& init, const LinearOptions& o)
     bias_ = &register_parameter("bias", init.uniform({o.out_features}, default_bound(o.in_features)));
 }
 
-Tensor Linear::forward(const Tensor& x) { return linear(x, weight_, or_absent(bias_), activation_); }
+Tensor Linear::forward(const Tensor& x) {
+  if (!fusion) return activated(activation_, linear(x, weight_, or_absent(bias_)));
+  return linear(x, weight_, or_absent(bias_), activation_);
+}
 
 BatchNorm2d::BatchNorm2d(Initializer& init, std::int64_t channels, float momentum, float eps)
     : momentum_(momentum),
@@ -87,11 +101,16 @@ BatchNorm2d::BatchNorm2d(Initializer& init, std::int64_t channels, float momentu
       running_var_(register_buffer("running_var", full({channels}, 1.0))) {}
 
 Tensor BatchNorm2d::fused(const Tensor& x, const Tensor& residual, Activation activation) {
+  if (!fusion && (residual.defined() || activation != Activation::none)) {
+    const Tensor y = fused(x, {}, Activation::none);
+    return activated(activation, residual.defined() ? add(y, residual) : y);
+  }
   return training() ? batch_norm(x, tensors(), residual, activation, momentum_, eps_)
                     : batch_norm_inference(x, tensors(), residual, activation, eps_);
 }
 
 void ConvBatchNorm::set_folding(bool on) { folding = on; }
+void ConvBatchNorm::set_packing(bool on) { packing = on; }
 
 void ConvBatchNorm::fold() {
   const BatchNormTensors bn = bn_.tensors();
@@ -99,23 +118,53 @@ void ConvBatchNorm::fold() {
   std::vector<std::uint64_t> versions;
   for (const Tensor& t : sources) versions.push_back(t.version());
   // Kept tensors keep their memory, so that equal addresses are the same tensors.
-  const bool same =
-      std::equal(sources.begin(), sources.end(), sources_.begin(), sources_.end(),
-                 [](const Tensor& a, const Tensor& b) { return a.view().data == b.view().data; });
-  if (same && versions == versions_ && mode_changes_ == bn_.mode_changes()) return;
+  if (kept_ && versions == kept_->versions && kept_->mode_changes == bn_.mode_changes() &&
+      std::equal(sources.begin(), sources.end(), kept_->sources.begin(), kept_->sources.end(),
+                 [](const Tensor& a, const Tensor& b) { return a.view().data == b.view().data; }))
+    return;
   const std::int64_t channels = bn.gamma.numel();
   const Tensor scale = div(bn.gamma, sqrt(affine(bn.running_var, 1.0f, bn_.eps())));
-  weight_ = mul(conv_.weight(), reshape(scale, {channels, 1, 1, 1}));
-  bias_ = sub(bn.beta, mul(bn.running_mean, scale));
-  sources_ = sources;
-  versions_ = std::move(versions);
-  mode_changes_ = bn_.mode_changes();
+  kept_.emplace();
+  kept_->weight = mul(conv_.weight(), reshape(scale, {channels, 1, 1, 1}));
+  kept_->bias = sub(bn.beta, mul(bn.running_mean, scale));
+  kept_->sources = sources;
+  kept_->versions = std::move(versions);
+  kept_->mode_changes = bn_.mode_changes();
+}
+
+bool ConvBatchNorm::folded() {
+  if (bn_.training() || grad_enabled() || !folding) {
+    kept_.reset();  // training has better use for the memory
+    return false;
+  }
+  fold();
+  return true;
+}
+
+const Tensor& ConvBatchNorm::packed(const Tensor& x, const Tensor& residual, Activation activation) {
+  Folded& k = *kept_;
+  if (!packing) {
+    k.packed = {};
+    k.is_packed = false;
+  } else if (!k.is_packed || !(k.packed_for == x.shape()) || k.packed_as != x.dtype()) {
+    k.packed = {};  // first, so that its memory serves again
+    k.packed = pack_conv2d(x, k.weight, k.bias, conv_.geometry(), activation, residual);
+    k.is_packed = true;
+    k.packed_for = x.shape();
+    k.packed_as = x.dtype();
+  }
+  return k.packed;
 }
 
 Tensor ConvBatchNorm::operator()(const Tensor& x, const Tensor& residual, Activation activation) {
-  if (bn_.training() || grad_enabled() || !folding) return bn_.fused(conv_(x), residual, activation);
-  fold();
-  return conv_.with(x, weight_, bias_, residual, activation);
+  if (!folded()) return bn_.fused(conv_(x), residual, activation);
+  return conv2d_packed(x, kept_->weight, packed(x, residual, activation), kept_->bias, conv_.geometry(),
+                       activation, residual);
+}
+
+Tensor ConvBatchNorm::relu_max_pool(const Tensor& x, const Pool2dGeometry& pool) {
+  if (!folded()) return max_pool2d(bn_.fused(conv_(x), {}, Activation::relu), pool);
+  return conv2d_relu_max_pool2d(x, kept_->weight, kept_->bias, conv_.geometry(), pool);
 }
 
 Dropout::Dropout(float p) : p_(p) {
@@ -134,6 +183,18 @@ Tensor Dropout::forward(const Tensor& x) {
     throw Error("[Dropout] no random state: call set_random_state() on the model before training");
   const std::int64_t per_image = x.size(0) > 0 ? x.numel() / x.size(0) : 0;
   return dropout(x, p_, {state_.seed, stream_, state_.step, state_.first_image * per_image});
+}
+
+ConvReluMaxPool2d::ConvReluMaxPool2d(Initializer& init, const Conv2dOptions& o, int kernel, int stride,
+                                     int padding)
+    : geometry_(geometry_of(o)),
+      pool_(square_pool(kernel, stride, padding)),
+      weight_(register_parameter("weight", filter(init, checked(o)), Layout::filter)) {
+  if (o.bias) bias_ = &register_parameter("bias", conv_bias(init, o));
+}
+
+Tensor ConvReluMaxPool2d::forward(const Tensor& x) {
+  return conv2d_relu_max_pool2d(x, weight_, or_absent(bias_), geometry_, pool_);
 }
 
 MaxPool2d::MaxPool2d(int kernel, int stride, int padding) : geometry_(square_pool(kernel, stride, padding)) {}

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -34,12 +35,8 @@ class Conv2d : public Module {
  public:
   Conv2d(Initializer& init, const Conv2dOptions& options);
   Tensor forward(const Tensor& x) override;
-  /// The same geometry with another weight and bias.
-  Tensor with(const Tensor& x, const Tensor& weight, const Tensor& bias, const Tensor& residual,
-              Activation activation) const {
-    return conv2d(x, weight, bias, geometry_, activation, residual);
-  }
   const Tensor& weight() const { return weight_; }
+  const Conv2dGeometry& geometry() const { return geometry_; }
 
  private:
   Conv2dGeometry geometry_;
@@ -89,24 +86,40 @@ class BatchNorm2d : public Module {
 /// activation(bn(conv(x)) + residual) of two layers that belong to their owner. In evaluation without
 /// gradients the batch norm is folded into the convolution, w' = w * gamma / sqrt(running_var + eps), bias' =
 /// beta - running_mean * gamma / sqrt(running_var + eps), and the convolution does it all in one pass: equal
-/// up to rounding. The folded tensors are kept until the layers' tensors or mode change. conv has no bias.
+/// up to rounding. The folded tensors, and w' in the layout that the device wants (pack_conv2d), are kept
+/// until the layers' tensors or mode change. conv has no bias.
 class ConvBatchNorm {
  public:
   ConvBatchNorm(Conv2d& conv, BatchNorm2d& bn) : conv_(conv), bn_(bn) {}
   Tensor operator()(const Tensor& x, const Tensor& residual, Activation activation);
+  /// max_pool2d((*this)(x, {}, relu), pool).
+  Tensor relu_max_pool(const Tensor& x, const Pool2dGeometry& pool);
 
   /// Off: batch norm stays an op of its own (for comparison; also CAIRN_WITHOUT=folding).
   static void set_folding(bool on);
+  /// Off: filters are laid out anew at each call (for comparison; also CAIRN_WITHOUT=packing).
+  static void set_packing(bool on);
 
  private:
+  /// True where the folded form may be used, which then is there; else nothing of it is kept.
+  bool folded();
   void fold();
+  const Tensor& packed(const Tensor& x, const Tensor& residual, Activation activation);
   Conv2d& conv_;
   BatchNorm2d& bn_;
-  Tensor weight_, bias_;
-  // What they were made of.
-  std::uint64_t mode_changes_ = 0;
-  std::vector<Tensor> sources_;
-  std::vector<std::uint64_t> versions_;
+  struct Folded {
+    Tensor weight, bias;
+    // What they were made of.
+    std::uint64_t mode_changes = 0;
+    std::vector<Tensor> sources;
+    std::vector<std::uint64_t> versions;
+    // weight once more, for one input shape.
+    bool is_packed = false;
+    Tensor packed;
+    Shape packed_for;
+    DType packed_as = DType::f32;
+  };
+  std::optional<Folded> kept_;
 };
 
 /// Inverted dropout while training, the identity in evaluation. Needs Module::set_random_state() first.
@@ -137,6 +150,20 @@ class MaxPool2d : public Module {
 
  private:
   Pool2dGeometry geometry_;
+};
+
+/// max_pool2d(relu(conv)) in one pass (conv2d_relu_max_pool2d); tensors and names are the convolution's.
+class ConvReluMaxPool2d : public Module {
+ public:
+  ConvReluMaxPool2d(Initializer& init, const Conv2dOptions& options, int kernel, int stride = 0,
+                    int padding = 0);  // of the pooling; stride 0: the kernel's
+  Tensor forward(const Tensor& x) override;
+
+ private:
+  Conv2dGeometry geometry_;
+  Pool2dGeometry pool_;
+  Tensor& weight_;
+  Tensor* bias_ = nullptr;
 };
 
 class AvgPool2d : public Module {

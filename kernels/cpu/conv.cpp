@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "kernels/cpu/conv_problem.h"
 #include "kernels/cpu/fill.h"
 #include "kernels/cpu/onednn.h"
 #include "kernels/cpu/winograd.h"
@@ -18,72 +19,6 @@
 namespace cairn::kernels {
 namespace {
 using namespace onednn;
-using dnnl::memory;
-
-// ---- what oneDNN is told ----
-
-/// Its logical order is N, C, H, W whatever the memory layout.
-memory::desc nhwc_desc(const Shape& s, DType t) {
-  return {{s[0], s[3], s[1], s[2]}, type_of(t), memory::format_tag::nhwc};
-}
-/// w [K,R,S,C/groups] in the order [K,C,R,S], or [G,K/G,C/G,R,S].
-memory::dims weight_dims(const Shape& w, int groups) {
-  if (groups == 1) return {w[0], w[3], w[1], w[2]};
-  return {groups, w[0] / groups, w[3], w[1], w[2]};
-}
-memory::desc krsc_desc(const Shape& w, int groups) {
-  const std::int64_t s = w[3], r = s * w[2], k = r * w[1];
-  if (groups == 1) return {weight_dims(w, groups), memory::data_type::f32, {k, 1, r, s}};
-  return {weight_dims(w, groups), memory::data_type::f32, {k * (w[0] / groups), k, 1, r, s}};
-}
-memory::desc bias_desc(bool wanted, std::int64_t k) {
-  return wanted ? dense({k}, DType::f32) : memory::desc();
-}
-
-struct Geometry {
-  explicit Geometry(const Conv2dGeometry& g)
-      : strides{g.stride_h, g.stride_w},
-        dilations{g.dilation_h - 1, g.dilation_w - 1},  // oneDNN counts a dilation of 1 as 0
-        padding{g.padding_h, g.padding_w} {}
-  memory::dims strides, dilations, padding;
-};
-
-/// What a convolution's primitive depends on. y stands for dy and x for dx in the backward passes.
-struct Problem {
-  DType dtype;
-  Shape x, w, y;
-  Conv2dGeometry geometry;
-
-  memory::desc x_desc() const { return nhwc_desc(x, dtype); }
-  memory::desc y_desc() const { return nhwc_desc(y, dtype); }
-  memory::desc w_desc(DType t) const { return any_layout(weight_dims(w, geometry.groups), t); }
-  bool empty() const { return x.numel() == 0 || y.numel() == 0 || w.numel() == 0; }
-  std::string describe() const {
-    const Conv2dGeometry& g = geometry;
-    const auto pair = [](int h, int v) { return std::to_string(h) + 'x' + std::to_string(v); };
-    return std::string(name_of(dtype)) + " x" + to_string(x) + " w" + to_string(w) + " y" + to_string(y) +
-           " stride " + pair(g.stride_h, g.stride_w) + " padding " + pair(g.padding_h, g.padding_w) +
-           " dilation " + pair(g.dilation_h, g.dilation_w) + " groups " + std::to_string(g.groups);
-  }
-};
-Problem problem_of(const Conv2dForward& a) {
-  return {a.dtype(), a.x.shape, a.w.shape, a.y.shape, a.geometry};
-}
-Problem problem_of(const Conv2dBackwardData& a) {
-  return {a.dtype(), a.dx.shape, a.w.shape, a.dy.shape, a.geometry};
-}
-Problem problem_of(const Conv2dBackwardWeight& a) {
-  return {a.dtype(), a.x.shape, a.dw.shape, a.dy.shape, a.geometry};
-}
-
-enum Pass : std::int64_t { kForward, kBackwardData, kBackwardWeight };
-Key key_of(Pass pass, const Problem& p) {
-  const Conv2dGeometry& g = p.geometry;
-  Key key;
-  key << pass << static_cast<std::int64_t>(p.dtype) << p.x << p.w << p.y << g.stride_h << g.stride_w
-      << g.padding_h << g.padding_w << g.dilation_h << g.dilation_w << g.groups;
-  return key;
-}
 
 // ---- plans ----
 
@@ -229,16 +164,19 @@ PlanPtr plan_of(const Conv2dBackwardWeight& a) {
 
 // ---- scratch ----
 
-/// What every pass needs: the weights (or their gradient) in the primitive's layout, and its own scratchpad.
+/// What every pass needs: the weights (or their gradient) in the primitive's layout, unless they are there
+/// already, and its own scratchpad.
 struct Pieces {
-  Pieces(const Plan& plan, Scratch& scratch)
-      : weights(plan.reorder ? scratch.take(plan.w.get_size()) : nullptr),
+  Pieces(const Plan& plan, Scratch& scratch, bool packed = false)
+      : weights(plan.reorder && !packed ? scratch.take(plan.w.get_size()) : nullptr),
         own(scratch.take(std::max(plan.scratchpad.get_size(), plan.reorder.scratchpad_bytes()))) {}
   void* weights;
   void* own;
 };
 
-const void* packed_weights(const Plan& plan, const Pieces& pieces, const ConstView& w) {
+const void* weights_for(const Plan& plan, const Pieces& pieces, const ConstView& w,
+                        const void* packed = nullptr) {
+  if (packed) return packed;
   if (!plan.reorder) return w.data;
   plan.reorder.run(w.data, pieces.weights, pieces.own);
   return pieces.weights;
@@ -247,6 +185,7 @@ const void* packed_weights(const Plan& plan, const Pieces& pieces, const ConstVi
 /// The same arguments on fp32 copies.
 Conv2dForward widened(const Conv2dForward& a, Scratch& scratch) {
   Conv2dForward wide = a;
+  wide.packed = nullptr;  // there is none: workspace() answered 0
   wide.x = scratch.take_fp32(a.x);
   wide.residual = scratch.take_fp32(a.residual);
   wide.y = scratch.take_fp32(a.y);
@@ -306,7 +245,16 @@ std::size_t workspace(const Conv2dForward& a) {
     const Conv2dForward wide = widened(a, scratch);
     return scratch.used() + workspace(wide);
   }
-  Pieces(*plan, scratch);
+  Pieces(*plan, scratch, a.packed != nullptr);
+  return scratch.used();
+}
+
+/// The packed weights, and behind them what their reorder needs for itself.
+std::size_t workspace(const Conv2dPack& a) {
+  if (winograd::suits(a.forward)) return winograd::packed_bytes(a.forward);
+  const PlanPtr plan = plan_of(a.forward);
+  Scratch scratch;
+  if (*plan && plan->reorder) Pieces(*plan, scratch);
   return scratch.used();
 }
 
@@ -374,10 +322,10 @@ Status run(const Queue& queue, const Conv2dForward& a) {
     if (Status s = run(queue, wide); !s.ok()) return s;
     return copy_to(queue, wide.y, a.y);
   }
-  const Pieces pieces(*plan, scratch);
+  const Pieces pieces(*plan, scratch, a.packed != nullptr);
   if (plan->residual_by_sum && !residual_in_place(a))
     if (Status s = copy_to(queue, a.residual, a.y); !s.ok()) return s;
-  const void* weights = packed_weights(*plan, pieces, a.w);
+  const void* weights = weights_for(*plan, pieces, a.w, a.packed);
   std::unordered_map<int, memory> args{{DNNL_ARG_SRC, wrap(plan->x, a.x.data)},
                                        {DNNL_ARG_WEIGHTS, wrap(plan->w, weights)},
                                        {DNNL_ARG_DST, wrap(plan->y, a.y.data)},
@@ -386,6 +334,18 @@ Status run(const Queue& queue, const Conv2dForward& a) {
   if (a.residual && !plan->residual_by_sum)
     args.emplace(DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, wrap(plan->y, a.residual.data));
   plan->primitive.execute(stream(), args);
+  return {};
+}
+
+Status run(const Queue&, const Conv2dPack& a) {
+  if (winograd::suits(a.forward)) {
+    winograd::pack(a.forward, a.scratch);
+    return {};
+  }
+  const PlanPtr plan = plan_of(a.forward);
+  Scratch scratch(a.scratch);
+  const Pieces pieces(*plan, scratch);
+  plan->reorder.run(a.forward.w.data, pieces.weights, pieces.own);
   return {};
 }
 
@@ -418,7 +378,7 @@ Status run(const Queue& queue, const Conv2dBackwardData& a) {
     return {};
   }
   const Pieces pieces(*plan, scratch);
-  const void* weights = packed_weights(*plan, pieces, a.w);
+  const void* weights = weights_for(*plan, pieces, a.w);
   plan->primitive.execute(stream(), {{DNNL_ARG_DIFF_DST, wrap(plan->y, a.dy.data)},
                                      {DNNL_ARG_WEIGHTS, wrap(plan->w, weights)},
                                      {DNNL_ARG_DIFF_SRC, wrap(plan->x, a.dx.data)},
@@ -478,6 +438,9 @@ const FillCpu kFillForward{
     conv2d_forward,
     [](const Queue& queue, const Conv2dForward& a) { return conv_cpu("conv2d_forward", queue, a); },
     &conv_workspace<Conv2dForward>};
+const FillCpu kFillPack{
+    conv2d_pack, [](const Queue& queue, const Conv2dPack& a) { return conv_cpu("conv2d_pack", queue, a); },
+    &conv_workspace<Conv2dPack>};
 const FillCpu kFillBackwardData{conv2d_backward_data,
                                 [](const Queue& queue, const Conv2dBackwardData& a) {
                                   return conv_cpu("conv2d_backward_data", queue, a);

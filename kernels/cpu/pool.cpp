@@ -86,6 +86,7 @@ struct Window {
   const T* x;
   std::int64_t r0, r1, s0, s1, row, column;  // row, column: strides in elements
   int kernel_w;
+  bool relu;
 };
 
 /// v takes over from best where it is greater, or NaN.
@@ -117,6 +118,12 @@ HWY_INLINE void max_of_window(const Window<T>& w, T* y, std::uint8_t* index, std
                                  hn::Set(bits, static_cast<Word>(r * kernel_w + s)), place);
       }
     }
+    if (w.relu) {
+      if constexpr (kIndex)
+        place = hn::IfThenElse(hn::RebindMask(bits, hn::Gt(best, hn::Zero(d))), place,
+                               hn::Set(bits, static_cast<Word>(kNoWinner)));
+      best = hn::IfThenZeroElse(hn::Lt(best, hn::Zero(d)), best);  // a NaN stays
+    }
     store(d, best, y + c, part);
     if constexpr (kIndex) store_place(d, place, index + c, part);
   });
@@ -139,7 +146,8 @@ HWY_NOINLINE void max_row(const MaxPool2dForward& a, std::int64_t row) {
                       s.end,
                       x[2] * channels,
                       channels,
-                      g.kernel_w};
+                      g.kernel_w,
+                      a.activation == Activation::relu};
     T* out = a.y.as<T>() + (row * y[2] + q) * channels;
     std::uint8_t* index = kIndex ? a.index.as<std::uint8_t>() + (row * y[2] + q) * channels : nullptr;
     const bool square =

@@ -17,6 +17,8 @@
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/simd.h"
 #include "kernels/cpu/winograd_axis.h"
+#include "kernels/cpu/winograd_product.h"
+#include "kernels/without.h"
 
 // y = A^T [ (G g G^T) . (B^T d B) ] A for each 4x4 tile of y, d the 6x6 tile of x under it, summed over the
 // channels: 36 matrix products, one for each element e of a tile,
@@ -264,66 +266,6 @@ HWY_NOINLINE void filter_gradients(const float* du, std::int64_t stride, std::in
   });
 }
 
-// ---- the matrix products ----
-
-/// Rows and vectors of a block of the product in registers: 24 of 32 sums with 512 bits, 12 of 16 below.
-constexpr std::int64_t kRowsHeld = 6;
-constexpr std::int64_t kVectorsHeld = HWY_TARGET == HWY_AVX3 ? 4 : 2;
-
-struct Factors {
-  const float* a;  // (row, depth) at a[row * a_row + depth * a_depth]
-  std::int64_t a_row, a_depth;
-  const float* b;  // (depth, column) at b[depth * b_depth + column]
-  std::int64_t b_depth;
-  float* out;  // (row, column) at out[row * out_row + column]
-  std::int64_t out_row;
-  std::int64_t depth;
-};
-
-template <int kR, int kV, bool kAdd>
-HWY_INLINE void multiply_block(const Factors& f, std::int64_t row, std::int64_t column) {
-  const D d;
-  const std::int64_t n = lanes<float>();
-  V sum[kR][kV];
-  for (int i = 0; i < kR; ++i)
-    for (int j = 0; j < kV; ++j) sum[i][j] = hn::Zero(d);
-  const float* a = f.a + row * f.a_row;
-  const float* b = f.b + column;
-  for (std::int64_t l = 0; l < f.depth; ++l, a += f.a_depth, b += f.b_depth) {
-    V vb[kV];
-    for (int j = 0; j < kV; ++j) vb[j] = hn::LoadU(d, b + j * n);
-    for (int i = 0; i < kR; ++i) {
-      const V va = hn::Set(d, a[i * f.a_row]);
-      for (int j = 0; j < kV; ++j) sum[i][j] = hn::MulAdd(va, vb[j], sum[i][j]);
-    }
-  }
-  for (int i = 0; i < kR; ++i)
-    for (int j = 0; j < kV; ++j) {
-      float* p = f.out + (row + i) * f.out_row + column + j * n;
-      hn::StoreU(kAdd ? hn::Add(hn::LoadU(d, p), sum[i][j]) : sum[i][j], d, p);
-    }
-}
-
-template <int kV, bool kAdd>
-HWY_NOINLINE void multiply_rows(const Factors& f, std::int64_t rows, std::int64_t column) {
-  std::int64_t row = 0;
-  for (; row + kRowsHeld <= rows; row += kRowsHeld) multiply_block<kRowsHeld, kV, kAdd>(f, row, column);
-  for (; row + 2 <= rows; row += 2) multiply_block<2, kV, kAdd>(f, row, column);
-  for (; row < rows; ++row) multiply_block<1, kV, kAdd>(f, row, column);
-}
-
-/// out (+)= a b for `columns` columns, a multiple of the vector.
-template <bool kAdd>
-HWY_INLINE void multiply(const Factors& f, std::int64_t rows, std::int64_t columns) {
-  const std::int64_t n = lanes<float>();
-  std::int64_t column = 0;
-  for (; column + kVectorsHeld * n <= columns; column += kVectorsHeld * n)
-    multiply_rows<kVectorsHeld, kAdd>(f, rows, column);
-  if constexpr (kVectorsHeld > 2)
-    for (; column + 2 * n <= columns; column += 2 * n) multiply_rows<2, kAdd>(f, rows, column);
-  for (; column < columns; column += n) multiply_rows<1, kAdd>(f, rows, column);
-}
-
 // ---- passes ----
 
 /// x to y with the transformed filters u, elements u_stride floats apart; v_and_m: block_floats() a thread.
@@ -349,8 +291,14 @@ void convolve(const Pass& p, const float* u, std::int64_t u_stride, float* v_and
   });
 }
 
-void forward(const Pass& p, const float* w, float* scratch) {
+void pack(const float* w, std::int64_t c, std::int64_t k, float* u) {
+  forward_filters(w, c, k, u, matrix_size(c, k));
+}
+
+/// u: the transformed filters, null where they are still to be made.
+void forward(const Pass& p, const float* w, const float* u, float* scratch) {
   const std::int64_t c = p.x_shape[3], k = p.y_shape[3], stride = matrix_size(c, k);
+  if (u) return convolve(p, u, stride, scratch);
   forward_filters(w, c, k, scratch, stride);
   convolve(p, scratch, stride, scratch + kElements * stride);
 }
@@ -401,6 +349,7 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace cairn::kernels {
 namespace {
+HWY_EXPORT(pack);
 HWY_EXPORT(forward);
 HWY_EXPORT(backward_data);
 HWY_EXPORT(backward_weight);
@@ -408,7 +357,10 @@ HWY_EXPORT(backward_weight);
 namespace winograd {
 namespace {
 
-constinit std::atomic<bool> is_enabled{true};
+std::atomic<bool>& is_enabled() {
+  static std::atomic<bool> on{!without("winograd")};
+  return on;
+}
 
 bool serves(DType t, const Shape& w, const Conv2dGeometry& g) {
   return t == DType::f32 && w[1] == 3 && w[2] == 3 && g.stride_h == 1 && g.stride_w == 1 &&
@@ -424,11 +376,12 @@ bool pays(const Shape& w, const Shape& y) {
   return y[0] * y[1] * y[2] * 2 >= tiles * kTile * kTile && tiles >= 12 && tiles * 10000 >= w[0] * w[3];
 }
 
-std::size_t pass_workspace(const Shape& y, std::int64_t c, std::int64_t k) {
+std::size_t filter_bytes(std::int64_t c, std::int64_t k) {
+  return static_cast<std::size_t>(kElements * matrix_size(c, k)) * sizeof(float);
+}
+std::size_t block_bytes(const Shape& y, std::int64_t c, std::int64_t k) {
   const std::int64_t tiles = Tiles(y).count, block = block_tiles(tiles, c, k);
-  return static_cast<std::size_t>(kElements * matrix_size(c, k) +
-                                  block_parts(tiles, block) * block_floats(block, c, k)) *
-         sizeof(float);
+  return static_cast<std::size_t>(block_parts(tiles, block) * block_floats(block, c, k)) * sizeof(float);
 }
 
 /// Tiles whose transforms stand together in wgrad: 1 MiB a thread, a core's L2, but so many that adding to
@@ -441,8 +394,8 @@ std::int64_t gradient_block(std::int64_t tiles, std::int64_t c, std::int64_t k) 
 
 }  // namespace
 
-void set_enabled(bool on) { is_enabled = on; }
-bool enabled() { return is_enabled; }
+void set_enabled(bool on) { is_enabled() = on; }
+bool enabled() { return is_enabled(); }
 
 bool suits(const Conv2dForward& a) {
   return enabled() && serves(a.dtype(), a.w.shape, a.geometry) && pays(a.w.shape, a.y.shape);
@@ -454,16 +407,24 @@ bool suits(const Conv2dBackwardWeight& a) {
   return enabled() && serves(a.dtype(), a.dw.shape, a.geometry) && pays(a.dw.shape, a.dy.shape);
 }
 
+std::size_t packed_bytes(const Conv2dForward& a) { return filter_bytes(a.x.shape[3], a.y.shape[3]); }
+
 std::size_t workspace(const Conv2dForward& a) {
-  return pass_workspace(a.y.shape, a.x.shape[3], a.y.shape[3]);
+  return (a.packed ? 0 : packed_bytes(a)) + block_bytes(a.y.shape, a.x.shape[3], a.y.shape[3]);
 }
 std::size_t workspace(const Conv2dBackwardData& a) {
-  return pass_workspace(a.dx.shape, a.dy.shape[3], a.dx.shape[3]);
+  const std::int64_t k = a.dy.shape[3], c = a.dx.shape[3];
+  return filter_bytes(k, c) + block_bytes(a.dx.shape, k, c);
 }
 std::size_t workspace(const Conv2dBackwardWeight& a) {
   const std::int64_t c = a.x.shape[3], k = a.dy.shape[3],
                      block = gradient_block(Tiles(a.dy.shape).count, c, k);
   return static_cast<std::size_t>(kElements * matrix_size(k, c) + block_floats(block, c, k)) * sizeof(float);
+}
+
+void pack(const Conv2dForward& a, void* packed) {
+  HWY_DYNAMIC_DISPATCH(pack)
+  (a.w.as<float>(), a.x.shape[3], a.y.shape[3], static_cast<float*>(packed));
 }
 
 void run(const Conv2dForward& a) {
@@ -477,7 +438,8 @@ void run(const Conv2dForward& a) {
                a.residual.as<float>(),
                a.activation == Activation::relu,
                false};
-  HWY_DYNAMIC_DISPATCH(forward)(p, a.w.as<float>(), static_cast<float*>(a.scratch));
+  HWY_DYNAMIC_DISPATCH(forward)
+  (p, a.w.as<float>(), static_cast<const float*>(a.packed), static_cast<float*>(a.scratch));
 }
 void run(const Conv2dBackwardData& a) {
   Pass p{a.dy.as<float>(),        a.dy.shape, a.dx.as<float>(), a.dx.shape, 2 - a.geometry.padding_h,

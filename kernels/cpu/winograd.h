@@ -7,7 +7,7 @@
 /// multiplications where a direct 3x3 convolution takes 144. fp32, NHWC, stride 1, all three passes.
 namespace cairn::kernels::winograd {
 
-/// Whether conv.cpp may use it at all; on at first. For tests and measurements.
+/// Whether conv.cpp may use it at all; at first, unless CAIRN_WITHOUT=winograd. For tests and measurements.
 void set_enabled(bool on);
 bool enabled();
 
@@ -21,6 +21,10 @@ bool suits(const Conv2dBackwardWeight& a);
 std::size_t workspace(const Conv2dForward& a);
 std::size_t workspace(const Conv2dBackwardData& a);
 std::size_t workspace(const Conv2dBackwardWeight& a);
+
+/// The transformed filters, for a.packed in run(): their length, and a place of that length to put them.
+std::size_t packed_bytes(const Conv2dForward& a);
+void pack(const Conv2dForward& a, void* packed);
 
 void run(const Conv2dForward& a);
 void run(const Conv2dBackwardData& a);

@@ -54,6 +54,7 @@ struct MaxForward {
   uint8_t* index;  // or null
   Extent in, out;
   Pool2dGeometry g;
+  bool relu;
   template <int kWidth>
   __device__ void run(int64_t i) const {
     const Place at = out.place(i);
@@ -73,6 +74,13 @@ struct MaxForward {
           best.v[k] = v.v[k];
           winner.v[k] = static_cast<uint8_t>(row * g.kernel_w + column);
         }
+      }
+    }
+    if (relu) {
+#pragma unroll
+      for (int k = 0; k < kWidth; ++k) {
+        if (!(best.v[k] > 0)) winner.v[k] = kNoWinner;
+        if (best.v[k] < 0) best.v[k] = 0;  // a NaN stays
       }
     }
     land_values(y + i, best, Write::assign);
@@ -229,9 +237,10 @@ Status launch_channels(const Queue& q, const Shape& shape, std::initializer_list
 
 Status max_forward_cuda(const Queue& q, const MaxPool2dForward& a) {
   return with_compute_type(a.dtype(), [&]<class T>(TypeTag<T>) {
-    return launch_channels<T>(q, a.y.shape, {a.x.data, a.y.data, a.index.data},
-                              MaxForward<T>{a.x.as<T>(), a.y.as<T>(), a.index.as<uint8_t>(),
-                                            Extent(a.x.shape), Extent(a.y.shape), a.geometry});
+    return launch_channels<T>(
+        q, a.y.shape, {a.x.data, a.y.data, a.index.data},
+        MaxForward<T>{a.x.as<T>(), a.y.as<T>(), a.index.as<uint8_t>(), Extent(a.x.shape), Extent(a.y.shape),
+                      a.geometry, a.activation == Activation::relu});
   });
 }
 Status max_backward_cuda(const Queue& q, const MaxPool2dBackward& a) {

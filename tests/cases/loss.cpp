@@ -52,8 +52,9 @@ std::vector<OpCase> loss_cases() {
 
 std::vector<OpCase> all_cases() {
   std::vector<OpCase> all;
-  for (const auto& list : {conv2d_cases(), linear_cases(), matmul_cases(), batch_norm_cases(),
-                           pointwise_cases(), reduce_cases(), pool_cases(), shape_cases(), loss_cases()})
+  for (const auto& list :
+       {conv2d_cases(), linear_cases(), matmul_cases(), batch_norm_cases(), pointwise_cases(), reduce_cases(),
+        pool_cases(), conv_pool_cases(), shape_cases(), loss_cases()})
     all.insert(all.end(), list.begin(), list.end());
   return all;
 }

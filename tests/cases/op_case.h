@@ -43,6 +43,7 @@ std::vector<OpCase> batch_norm_cases();
 std::vector<OpCase> pointwise_cases();
 std::vector<OpCase> reduce_cases();
 std::vector<OpCase> pool_cases();
+std::vector<OpCase> conv_pool_cases();
 std::vector<OpCase> shape_cases();
 std::vector<OpCase> loss_cases();
 std::vector<OpCase> all_cases();

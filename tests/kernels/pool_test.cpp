@@ -87,6 +87,37 @@ TEST_P(PoolTest, Max) {
   }
 }
 
+TEST_P(PoolTest, MaxWithReluNamesNoWinnerWhereNothingIsAboveZero) {
+  for (const Case& c : cases()) {
+    Values x = random_values(dtype(), c.x, 4, -4, 2);  // many windows without a positive value
+    for (double& v : x) v = std::round(v);
+    const Buffer xb(dtype(), c.x, x);
+    Buffer plain(dtype(), c.y()), places(DType::u8, c.y()), y(dtype(), c.y()), bare(dtype(), c.y()),
+        index(DType::u8, c.y());
+    run(max_pool2d_forward, {xb.in(), plain.view(), places.view(), c.g});
+    run(max_pool2d_forward, {xb.in(), y.view(), index.view(), c.g, Activation::relu});
+    run(max_pool2d_forward, {xb.in(), bare.view(), {}, c.g, Activation::relu});
+    Values want = plain.values(), want_index = places.values();
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      if (!(want[i] > 0)) want_index[i] = kNoWinner;
+      want[i] = std::max(want[i], 0.0);
+    }
+    expect_close(y, want, 0, 0, c.name());
+    expect_close(index, want_index, 0, 0, c.name() + " index");
+    EXPECT_TRUE(y.same_bits(bare)) << c.name() << ": the index changes the maxima";
+    // What has no winner sends nothing back.
+    const Values dy = random_values(dtype(), c.y(), 5);
+    Values masked = dy;
+    for (std::size_t i = 0; i < masked.size(); ++i)
+      if (want_index[i] == kNoWinner) masked[i] = 0;
+    const Buffer dyb(dtype(), c.y(), dy), maskedb(dtype(), c.y(), masked);
+    Buffer dx(dtype(), c.x), want_dx(dtype(), c.x);
+    run(max_pool2d_backward, {dyb.in(), index.in(), dx.view(), c.g});
+    run(max_pool2d_backward, {maskedb.in(), places.in(), want_dx.view(), c.g});
+    expect_close(dx, want_dx.values(), 0, 0, c.name() + " dx");
+  }
+}
+
 TEST_P(PoolTest, MaxOfNanAndInfinities) {
   const double nan = std::nan(""), infinity = std::numeric_limits<double>::infinity();
   const Shape xs{1, 4, 4, 1}, ys{1, 2, 2, 1};
