@@ -26,6 +26,9 @@ struct LearnerSetup {
   const data::Manifest& manifest;
   Console& console;
   bool resumed = false;  // the weights come from a state, not from --init
+  /// Some steps are recorded (apps/profile.h) and written to the run directory. Steps are launched kernel by
+  /// kernel; what they compute is the same.
+  bool profile = false;
 };
 
 /// Weights made elsewhere expect their own normalisation: mean and std that were not given follow the file of

@@ -31,6 +31,8 @@ class RunDir {
   std::string metrics() const { return path_ + "/metrics.jsonl"; }
   std::string log() const { return path_ + "/train.log"; }
   std::string label_errors() const { return path_ + "/label_errors.csv"; }
+  std::string profile_table() const { return path_ + "/profile.txt"; }
+  std::string profile_trace() const { return path_ + "/profile.json"; }
   std::string report() const { return path_ + "/report.html"; }
   std::string last_weights() const { return path_ + "/checkpoints/last.safetensors"; }
   std::string best_weights() const { return path_ + "/checkpoints/best.safetensors"; }

@@ -48,7 +48,7 @@ TrainStep::TrainStep(nn::Module& model, optim::Optimizer& optimizer, const Tenso
       device_(device),
       console_(console),
       uploads_(device),
-      graphs_(Graph::supported(device)) {
+      graphs_(options.graphs && Graph::supported(device)) {
   if (!options.resident)
     staged_ = std::make_unique<StagedPixels>(uploads_, options.batch_size, options.image_size);
   if (options.precision == DType::f16) optimizer.guard().scale_loss();

@@ -22,6 +22,7 @@ struct TrainStepOptions {
   Normalization normalization;
   CrossEntropyOptions loss;
   ResidentImages* resident = nullptr;  // where the images stay on the device
+  bool graphs = true;                  // whether steps may be captured
 };
 
 /// One step of training, from pixels to changed weights. Pixels go up on a queue of their own, beside the

@@ -8,9 +8,11 @@
 #include "apps/line_file.h"
 #include "apps/nonfinite.h"
 #include "apps/process_clock.h"
+#include "apps/profile.h"
 #include "apps/progress.h"
 #include "apps/report/tfevents.h"
 #include "apps/state_writer.h"
+#include "data/atomic_file.h"
 #include "engine/device.h"
 #include "engine/io/checkpoint.h"
 #include "engine/io/weights.h"
@@ -46,6 +48,7 @@ class Trainer {
   bool take_report(const std::optional<kernels::StepReport>& report);
   void recover(Place place, std::int64_t steps);
   void rewind();
+  void finish_profile();
   void finish_epoch(std::int64_t epoch);
   void log_metrics(const nlohmann::json& line);
   void write_events(const nlohmann::json& line);
@@ -88,6 +91,7 @@ class Trainer {
   double train_seconds_ = 0, wait_seconds_ = 0;  // of this process
   double timed_seconds_ = 0;                     // of its steps after the third
   std::int64_t timed_images_ = 0, own_steps_ = 0;
+  std::optional<Profile> profile_;  // while steps are recorded
   double epoch_seconds_ = 0, epoch_wait_ = 0;
   std::int64_t epoch_images_ = 0;
   TrainResult result_;
@@ -142,7 +146,7 @@ void Trainer::save_state(std::int64_t epoch, std::int64_t batch) {
                              {"fixes", exact_json(setup_.fixes_text)},
                              {"threads", compute_threads()},
                              {"device", to_string(setup_.device)},
-                             {"precision", computed_in(o_.precision, setup_.device)},
+                             {"precision", o_.precision},
                              {"epoch", epoch},
                              {"batch", batch},
                              {"loss_sum", loss_sum_},
@@ -172,6 +176,18 @@ bool Trainer::take_report(const std::optional<kernels::StepReport>& report) {
   loss_images_ += pending_images_;
   if (guessing_.add(last_loss_)) console_.warn(guessing_.warning());
   return true;
+}
+
+// At the end of the steps that are recorded, or of a run that has fewer.
+void Trainer::finish_profile() {
+  profile_->events = profiler::stop();
+  const std::string table = profile_table(*profile_);
+  data::write_file_atomically(setup_.run.profile_table(), table);
+  data::write_file_atomically(setup_.run.profile_trace(), profile_trace(*profile_));
+  console_.say("\n" + table + "profile of " + std::to_string(profile_->steps) +
+               " steps: " + setup_.run.profile_table() +
+               ", for chrome://tracing and Perfetto: " + setup_.run.profile_trace());
+  profile_.reset();
 }
 
 void Trainer::queue_step(const data::Batch& batch) {
@@ -255,7 +271,16 @@ bool Trainer::run_epoch(std::int64_t epoch, std::int64_t first_batch) {
     const Clock::time_point begin = Clock::now();
     if (!train_loader_->next(batch)) throw Error("the loader ended before the epoch: please report this");
     const Place place{epoch, b};
+    if (setup_.profile && own_steps_ == kProfileFrom) {
+      profiler::start();
+      profile_.emplace();
+    }
+    const Clock::time_point step_begin = Clock::now();
     train_step(place, batch);
+    if (profile_) {
+      profile_->seconds += seconds_since(step_begin);
+      if (++profile_->steps == kProfileSteps) finish_profile();
+    }
     const bool stop = stop_asked() != Stop::none;
     const bool last = b + 1 == batches || steps_used_up() || stop;
     const bool save = o_.checkpoint_every_steps > 0 && optimizer_.steps() % o_.checkpoint_every_steps == 0;
@@ -423,6 +448,7 @@ TrainResult Trainer::run() {
   for (; epoch < *o_.epochs && !steps_used_up() && !(epoch > 0 && batch == 0 && stale());
        ++epoch, batch = 0) {
     const bool whole = run_epoch(epoch, batch);
+    if (profile_) finish_profile();
     if (whole) finish_epoch(epoch);
     // A stop that comes while the last epoch is validated changes nothing.
     const Stop stop = stop_asked();

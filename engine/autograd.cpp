@@ -72,6 +72,7 @@ Tensor record(const char* op, Tensor y, std::span<const Tensor> inputs,
   }
   auto node = std::make_shared<Node>();
   node->op = op;
+  if (profiler::on()) node->layer = profiler::layer();
   node->sequence = next_sequence++;
   node->shape = y.shape();
   node->dtype = y.dtype();
@@ -171,7 +172,7 @@ void Tensor::backward(const Tensor& gradient) const {
   TapeObserver* const observer = TapeObserver::current();
   for (std::shared_ptr<Node>& node : order) {
     if (node->grad.defined()) {
-      const ProfileRange range(device(), node->op);
+      const ProfileRange range(device(), node->op, node->layer.c_str());
       Grads grads(*node);
       if (observer) observer->before_backward(*node);
       node->backward(grads);

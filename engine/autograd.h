@@ -2,10 +2,12 @@
 #include <functional>
 #include <initializer_list>
 #include <optional>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "engine/profiler.h"
 #include "engine/tensor.h"
 
 namespace cairn {
@@ -27,7 +29,8 @@ struct Node {
   DType dtype = DType::f32;
   Device device;
   std::function<void(Grads&)> backward;
-  Tensor grad;  // of the output, while backward runs
+  Tensor grad;        // of the output, while backward runs
+  std::string layer;  // that made it, where a recording (engine/profiler.h) is under way
   ~Node();
 };
 
@@ -100,17 +103,21 @@ bool dry_run();
 template <class Args>
 void call(const kernels::KernelSlot<Args>& slot, const kernels::Queue& queue,
           std::type_identity_t<Args> args) {
+  Tensor scratch;
   if constexpr (requires { args.scratch_bytes; }) {
     args.scratch_bytes = slot.workspace(queue, args);
-    Tensor scratch;
     if (args.scratch_bytes > 0) {
       scratch = workspace(args.scratch_bytes, queue.device);
       args.scratch = scratch.out().data;
     }
-    if (!dry_run()) check(slot(queue, args));
-  } else {
-    if (!dry_run()) check(slot(queue, args));
   }
+  if (dry_run()) return;
+  if (!profiler::on()) return check(slot(queue, args));
+  synchronize(queue.device);
+  const double begin = profiler::now();
+  check(slot(queue, args));
+  synchronize(queue.device);
+  profiler::add(slot.name(), begin, work_of(args));
 }
 
 }  // namespace cairn
