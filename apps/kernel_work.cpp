@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "apps/options.h"
+#include "apps/precision.h"
 #include "engine/autograd.h"
 #include "engine/ops.h"
 #include "engine/optim/optimizer.h"
@@ -131,7 +132,7 @@ const std::map<std::string, OpMaker>& ops() {
 
 KernelWork training_step(const StepOptions& o, Device device) {
   const auto step = std::make_shared<Step>();
-  step->dtype = choose_precision(o.precision, device);
+  step->dtype = precision_dtype(settled_precision(o.precision, device), device);
   step->model = models::make_model(
       o.model, {.classes = o.classes, .image_size = static_cast<int>(o.image_size), .seed = 1});
   step->model->to(device);

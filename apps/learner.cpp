@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "apps/fine_tuning.h"
+#include "apps/precision.h"
 #include "apps/prediction.h"
 #include "data/sampler.h"
 #include "engine/device.h"
@@ -153,13 +154,14 @@ void Learner::train() {
 
 void Learner::build_step(const LearnerSetup& setup, ResidentImages* resident) {
   const TrainOptions& o = setup.options;
-  TrainStepOptions step{.precision = choose_precision(o.precision, setup.device),
+  TrainStepOptions step{.precision = precision_dtype(o.precision, setup.device),
                         .tf32 = o.precision == "tf32",
                         .batch_size = o.batch_size,
                         .image_size = o.image_size,
                         .normalization = make_normalization(o.mean, o.std),
                         .loss = {},
-                        .resident = resident};
+                        .resident = resident,
+                        .graphs = !setup.profile};
   step.loss.label_smoothing = static_cast<float>(*o.label_smoothing);
   if (o.loss == "focal") step.loss.focal_gamma = static_cast<float>(o.focal_gamma);
   const data::Balance balance = data::parse_balance(o.balance);

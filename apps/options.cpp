@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "apps/plugins.h"
+#include "apps/precision.h"
 #include "engine/backend.h"
 #include "engine/device.h"
 #include "kernels/cpu/parallel.h"
@@ -100,31 +101,27 @@ void add_common(CLI::App& command, CommonOptions& options) {
   add_output(command, options);
 }
 
-Device open_device(const CommonOptions& options, Console& console) {
+Device open_device(const CommonOptions& options, Console& console, std::string* precision) {
   if (options.threads > 0) kernels::set_num_threads(options.threads);
   std::string reason;
   const Device device = parse_device(options.device, &reason);
   const kernels::DeviceApi* api = kernels::device_api(device.type);
-  console.say("device: " + to_string(device) + " (" + (api ? api->describe(device.index) : "") + "), " +
-              std::to_string(compute_threads()) + " threads: " + reason);
+  std::string line = "device: " + to_string(device) + " (" + (api ? api->describe(device.index) : "") +
+                     "), " + std::to_string(compute_threads()) + " threads: " + reason;
+  if (precision && *precision == "auto") {
+    const FastPrecision fast = fast_precision(device);
+    *precision = fast.name;
+    line += "; computing in " + fast.name + " (" + fast.why + ")";
+  } else if (precision) {
+    static_cast<void>(precision_dtype(*precision, device));  // refuses before anything is made
+    line += "; computing in " + *precision;
+  }
+  console.say(line);
   if (const std::string warning = slow_kernels_warning(device.type); !warning.empty()) console.warn(warning);
   return device;
 }
 
 int compute_threads() { return kernels::num_threads(); }
-
-DType choose_precision(const std::string& precision, Device device) {
-  if ((precision == "fp16" || precision == "tf32") && device.type == DeviceType::cpu)
-    throw InputError("--precision " + precision + " is for CUDA devices; on the CPU there are fp32 and bf16");
-  if (precision == "fp32" || precision == "tf32") return DType::f32;
-  if (precision == "bf16") return DType::bf16;
-  if (precision == "fp16") return DType::f16;
-  return fast_dtype(device);
-}
-
-std::string computed_in(const std::string& precision, Device device) {
-  return precision == "tf32" ? precision : name_of(choose_precision(precision, device));
-}
 
 std::vector<std::string> model_names() {
   std::vector<std::string> names;

@@ -25,15 +25,10 @@ void add_common(CLI::App& command, CommonOptions& options);
 void add_output(CLI::App& command, CommonOptions& options);
 
 /// Opens the device, sets the number of compute threads and prints the first line: which device, and why.
-Device open_device(const CommonOptions& options, Console& console);
+/// Where `precision` is given, "auto" becomes what the device is fastest in, and the line says that too.
+Device open_device(const CommonOptions& options, Console& console, std::string* precision = nullptr);
 /// Threads that compute, after open_device().
 int compute_threads();
-/// The dtype of activations: for "auto" what the device computes fast, else what was asked for; fp32 for
-/// "tf32". Throws InputError for what the device does not train in.
-DType choose_precision(const std::string& precision, Device device);
-/// Its name, for people and files; "tf32" is one.
-std::string computed_in(const std::string& precision, Device device);
-
 /// Everything that decides a training run but for the device's speed. Values that depend on the model are
 /// absent until resolve() has filled them in.
 struct TrainOptions {
@@ -142,8 +137,9 @@ void visit_train_options(Options& o, Visitor&& v) {
   v("label-smoothing", o.label_smoothing, "share of the target spread over all classes", Choices{});
   v("focal-gamma", o.focal_gamma, "of the focal loss", Choices{});
   v("precision", o.precision,
-    "of activations; auto: bf16 where the device computes it, else fp16 on a GPU, fp32 on the CPU; fp16 and "
-    "tf32: CUDA devices only",
+    "of activations; auto: bf16 on a GPU that computes it, else fp16; on the CPU fp32, or bf16 where a "
+    "trial, "
+    "once, has shown that it is quicker; fp16 and tf32: CUDA devices only",
     Choices{"auto", "fp32", "tf32", "bf16", "fp16"});
   v("image-size", o.image_size, "side of the square that images are resized to", Choices{});
   v("augment", o.augment, "random changes to training images", Choices{"none", "light", "standard"});

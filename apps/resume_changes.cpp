@@ -41,6 +41,7 @@ TrainOptions ResumeChanges::merge(const CLI::App& command, const TrainOptions& g
   for (const auto& [name, value] : asked.items()) {
     const CLI::Option* option = command.get_option_no_throw("--" + name);
     if (!option || option->count() == 0) continue;
+    if (name == "precision" && value == "auto") continue;  // was found out when the run began
     if (name == "out") throw InputError("--resume goes on in the run's own directory: leave out --out");
     merged[name] = value;
   }

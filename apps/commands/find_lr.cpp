@@ -18,7 +18,7 @@ struct Options {
 int find(Options options, Console& console) {
   TrainOptions& o = options.train;
   if (o.data.empty()) throw InputError("--data is missing; see cairn find-lr --help");
-  const Device device = open_device(options.common, console);
+  const Device device = open_device(options.common, console, &o.precision);
   adopt_normalization(o, console);
   o.resolve();
   const std::string fixes = read_fixes(o.fixes, false);

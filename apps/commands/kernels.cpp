@@ -9,6 +9,7 @@
 #include "apps/kernel_work.h"
 #include "apps/options.h"
 #include "apps/plugins.h"
+#include "apps/precision.h"
 #include "apps/run_dir.h"
 #include "engine/benchmark.h"
 #include "engine/kernel_table.h"
@@ -148,7 +149,8 @@ int run(Options o, const CLI::App& command) {
   adopt_run(o, command);
   const KernelWork work =
       o.op.empty() ? training_step(o.step, device)
-                   : op_work(o.op, parse_shape(o.shape), choose_precision(o.step.precision, device), device);
+                   : op_work(o.op, parse_shape(o.shape),
+                             precision_dtype(settled_precision(o.step.precision, device), device), device);
   const Timing timing = benchmark(device, work.run);
   if (o.common.json) {
     json kernels = json::array();

@@ -27,6 +27,7 @@ struct Options {
   bool accept_changes = false;
   int folds = 0;
   int seeds = 1;
+  bool profile = false;
 };
 
 // A handler may only set a flag; the trainer looks at it after each step.
@@ -82,7 +83,8 @@ TrainResult run_one(const Options& options, Device device, const data::Dataset& 
                        .dataset = dataset,
                        .manifest = manifest,
                        .console = console,
-                       .resumed = !state.path.empty()};
+                       .resumed = !state.path.empty(),
+                       .profile = options.profile};
   const MemoryPlan plan = prepare_memory(learner);
   const TrainOptions& o = learner.options;
   if (state.path.empty()) {
@@ -93,7 +95,7 @@ TrainResult run_one(const Options& options, Device device, const data::Dataset& 
                    {{"device", to_string(device)},
                     {"threads", compute_threads()},
                     {"workers", options.common.workers},
-                    {"computed_in", computed_in(o.precision, device)},
+                    {"computed_in", o.precision},
                     {"memory", plan_json(plan)}});
   const TrainSetup setup{learner,    read_text(run.split()), fixes,        run,
                          state.path, state.progress,         &stop_signal, parse_time_limit(o.time_limit)};
@@ -175,10 +177,9 @@ int start(Options options, Console& console) {
   const bool many = options.folds > 1 || options.seeds > 1;
   if (many && !o.split.empty())
     throw InputError("--split is one split: leave it out with --folds and --seeds");
-  const Device device = open_device(options.common, console);
+  const Device device = open_device(options.common, console, &o.precision);
   adopt_normalization(o, console);
   o.resolve();
-  static_cast<void>(choose_precision(o.precision, device));  // refuses before anything is made
   if (o.protocol == "oversample-first")
     console.warn(
         "--protocol oversample-first puts copies of one image in several parts: its accuracies are too high");
@@ -220,22 +221,23 @@ int resume(const CLI::App& command, Options options, Console& console) {
   std::vector<std::string> classes;
   std::string precision, fixes;
   try {
-    options.train = changes.merge(command, options.train, progress.at("options"));
+    precision = progress.at("precision").get<std::string>();
+    nlohmann::json of_run = progress.at("options");
+    of_run["precision"] = precision;  // what `auto` was is not asked again
+    options.train = changes.merge(command, options.train, of_run);
     const int threads = progress.at("threads").get<int>();
     if (options.common.threads == 0) options.common.threads = threads;
     changes.setting("--threads", options.common.threads, threads);
     classes = progress.at("classes").get<std::vector<std::string>>();
-    precision = progress.at("precision").get<std::string>();
     fixes = exact_text(progress.at("fixes"));
     data::write_file_atomically(run.split(), exact_text(progress.at("manifest")));
   } catch (const nlohmann::json::exception&) {
     throw InputError(state.path + " does not hold a run's state");
   }
-  const Device device = open_device(options.common, console);
-  if (precision != computed_in(options.train.precision, device))
-    throw InputError("the run was computed in " + precision + ", which --precision " +
-                     options.train.precision + " is not on " + to_string(device) +
-                     ": resume it on the device where it began");
+  if (precision != options.train.precision)
+    throw InputError("the run was computed in " + precision + ": leave out --precision " +
+                     options.train.precision);
+  const Device device = open_device(options.common, console, &options.train.precision);
   changes.setting("--device", device_kind(to_string(device)),
                   device_kind(progress.value("device", to_string(device))));
   data::Manifest manifest = data::read_manifest(run.split());
@@ -271,6 +273,10 @@ Command add_train(CLI::App& app) {
   command->add_option("--seeds", options->seeds, "so many runs (a fold), with seeds from --seed on")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000));
+  command->add_flag(
+      "--profile", options->profile,
+      "print what each layer's kernels take in three steps, and keep it as a table and a Chrome "
+      "trace in the run directory");
   add_common(*command, options->common);
   command->footer(defaults_table());
   return {command, [command, options] {

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <functional>
 
+#include "apps/precision.h"
 #include "apps/prediction.h"
 #include "data/loader.h"
 #include "data/parallel.h"
@@ -102,7 +103,7 @@ double loader_rate(data::Loader& loader, std::int64_t first_epoch) {
   return static_cast<double>(loader.images_delivered() - before) / seconds_since(begin);
 }
 
-double training_rate(const SpeedOptions& o, std::int64_t classes, Device device) {
+double training_rate(const SpeedOptions& o, std::int64_t classes, Device device, DType precision) {
   const auto model =
       models::make_model(o.model, {.classes = classes, .image_size = o.image_size, .dropout = {}});
   model->to(device);
@@ -110,7 +111,6 @@ double training_rate(const SpeedOptions& o, std::int64_t classes, Device device)
   model->set_random_state({.seed = 0, .step = step_counter});
   optim::FlatParameters parameters(*model);
   const auto optimizer = optim::make_optimizer(parameters, {.kind = optim::OptimizerKind::sgd});
-  const DType precision = choose_precision("auto", device);
   const std::vector<std::uint8_t> pixels(std::size_t{3} * o.batch_size * o.image_size * o.image_size, 128);
   const Tensor labels = zeros({o.batch_size}, DType::i32, device);
   const auto step = [&] {
@@ -153,7 +153,8 @@ SpeedReport measure_speed(const data::Dataset& dataset, const SpeedOptions& o, C
   if (dataset.items.empty()) throw InputError("--speed needs an image that can be read");
   const std::vector<std::int64_t> items = sample_of(dataset);
   SpeedReport report;
-  const Device device = open_device(o.common, console);
+  std::string precision = "auto";
+  const Device device = open_device(o.common, console, &precision);
   console.say("measuring; other programs that run now slow it down");
   report.device = to_string(device);
   report.workers = data::resolve_workers(o.common.workers);
@@ -178,7 +179,8 @@ SpeedReport measure_speed(const data::Dataset& dataset, const SpeedOptions& o, C
     loader_rate(loader, 0);
     report.cached_epochs = loader_rate(loader, 1000);
   }
-  report.training = training_rate(o, static_cast<std::int64_t>(dataset.classes.size()), device);
+  report.training = training_rate(o, static_cast<std::int64_t>(dataset.classes.size()), device,
+                                  precision_dtype(precision, device));
   report.verdict = verdict_of(report, o.model);
   return report;
 }

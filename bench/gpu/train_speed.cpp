@@ -11,6 +11,7 @@
 
 #include "apps/console.h"
 #include "apps/options.h"
+#include "apps/precision.h"
 #include "apps/train_step.h"
 #include "bench/models/measured.h"
 #include "engine/io/safetensors.h"
@@ -90,13 +91,14 @@ struct Trained {
     optimizer = optim::make_optimizer(*parameters, {.kind = optim::OptimizerKind::sgd, .momentum = 0.9f});
     step = std::make_unique<app::TrainStep>(
         *model, *optimizer, step_counter,
-        app::TrainStepOptions{.precision = app::choose_precision(o.precision, device),
-                              .tf32 = o.precision == "tf32",
-                              .batch_size = o.batch_size,
-                              .image_size = o.image_size,
-                              .normalization = {},
-                              .loss = {},
-                              .resident = resident},
+        app::TrainStepOptions{
+            .precision = app::precision_dtype(app::settled_precision(o.precision, device), device),
+            .tf32 = o.precision == "tf32",
+            .batch_size = o.batch_size,
+            .image_size = o.image_size,
+            .normalization = {},
+            .loss = {},
+            .resident = resident},
         device, console);
   }
   std::unique_ptr<nn::Module> model;
@@ -243,7 +245,7 @@ nlohmann::json run(const Options& o) {
                  {"device", kernels::device_api(device.type)->describe(device.index)},
                  {"timed", device.type != DeviceType::cuda_emu},
                  {"model", o.model},
-                 {"precision", app::computed_in(o.precision, device)},
+                 {"precision", app::settled_precision(o.precision, device)},
                  {"batch_size", o.batch_size},
                  {"image_size", o.image_size}});
   return result;

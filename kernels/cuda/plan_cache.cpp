@@ -10,6 +10,8 @@
 #include <iterator>
 #include <string_view>
 
+#include "kernels/user_cache.h"
+
 namespace cairn::kernels::cudnn {
 namespace {
 
@@ -74,19 +76,7 @@ void warn_damaged(const std::filesystem::path& file) {
 
 }  // namespace
 
-PlanFiles PlanFiles::of_user() {
-  const auto variable = [](const char* name) {
-    const char* value = std::getenv(name);
-    return std::string(value ? value : "");
-  };
-  if (const std::string own = variable("CAIRN_CACHE"); !own.empty())
-    return PlanFiles(own == "off" ? std::filesystem::path() : std::filesystem::path(own));
-  if (const std::string cache = variable("XDG_CACHE_HOME"); !cache.empty())
-    return PlanFiles(std::filesystem::path(cache) / "cairn");
-  if (const std::string home = variable("HOME"); !home.empty())
-    return PlanFiles(std::filesystem::path(home) / ".cache" / "cairn");
-  return PlanFiles({});
-}
+PlanFiles PlanFiles::of_user() { return PlanFiles(user_cache_folder()); }
 
 std::filesystem::path PlanFiles::file_of(const ConvGraph& graph, const std::string& device_json) const {
   return folder_ / ("cudnn-" + std::to_string(cudnnGetVersion())) / hex(hash_of(device_json)) /
