@@ -8,6 +8,7 @@
 #include "apps/console.h"
 #include "apps/help_pages.h"
 #include "apps/plugins.h"
+#include "kernels/cpu/waiting.h"
 #include "kernels/error.h"
 
 namespace {
@@ -59,6 +60,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  cairn::kernels::adopt_short_waits(argv);
   try {
     return run(argc, argv);
   } catch (const cairn::InputError& error) {
