@@ -120,6 +120,8 @@ inline std::string row_name(const std::string& op, const Shape& shape, DType t) 
 }
 
 void register_pointwise();
+void register_elementwise();
+void register_resampling();
 void register_batch_norm();
 void register_pool();
 void register_loss();

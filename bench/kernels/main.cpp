@@ -9,12 +9,14 @@ int main(int count, char** arguments) {
   using namespace cairn;
   try {
     bench::register_pointwise();
+    bench::register_elementwise();
     bench::register_batch_norm();
     bench::register_pool();
     bench::register_loss();
     bench::register_optimizer();
     bench::register_conv();
     bench::register_plain();
+    bench::register_resampling();
   } catch (const std::exception& error) {
     std::fprintf(stderr, "kernel_bench: %s\n", error.what());
     return 1;

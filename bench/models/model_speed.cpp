@@ -15,6 +15,7 @@
 #include "engine/ops.h"
 #include "engine/optim/optimizer.h"
 #include "kernels/cpu/parallel.h"
+#include "kernels/cpu/waiting.h"
 #include "kernels/error.h"
 #include "models/registry.h"
 
@@ -36,10 +37,15 @@ nlohmann::json measure(const Options& o, Clock::time_point start) {
   const DType precision = o.precision == "bf16" ? DType::bf16 : DType::f32;
   const bench::RandomBatch batch(o.batch_size, o.image_size, o.classes, Device());
   const auto model = models::make_model(o.model, {.classes = o.classes, .image_size = o.image_size});
-  optim::FlatParameters parameters(*model);
-  const auto optimizer =
-      optim::make_optimizer(parameters, {.kind = optim::OptimizerKind::sgd, .momentum = 0.9f});
-  if (o.infer) model->eval();
+  std::unique_ptr<optim::FlatParameters> parameters;
+  std::unique_ptr<optim::Optimizer> optimizer;
+  if (o.infer) {
+    model->eval();
+  } else {
+    parameters = std::make_unique<optim::FlatParameters>(*model);
+    optimizer = optim::make_optimizer(*parameters, {.kind = optim::OptimizerKind::sgd, .momentum = 0.9f});
+  }
+  const double ready = seconds_since(start);
 
   const auto step = [&] {
     if (o.infer) {
@@ -73,7 +79,10 @@ nlohmann::json measure(const Options& o, Clock::time_point start) {
           {"threads", kernels::num_threads()},
           {"images_per_s_best", images_n / *std::min_element(times.begin(), times.end())},
           {"images_per_s_median", images_n / bench::median(times)},
+          {"ready_s", ready},
           {"first_step_s", first},
+          {"peak_tensors_mb", static_cast<double>(memory_stats({}).peak_in_use) / (1 << 20)},
+          {"held_mb", static_cast<double>(memory_stats({}).reserved) / (1 << 20)},
           {"peak_rss_mb", static_cast<double>(usage.ru_maxrss) / 1024}};
 }
 
@@ -81,6 +90,7 @@ nlohmann::json measure(const Options& o, Clock::time_point start) {
 }  // namespace cairn
 
 int main(int count, char** arguments) {
+  cairn::kernels::adopt_short_waits(arguments);
   const auto start = std::chrono::steady_clock::now();
   cairn::Options o;
   CLI::App app("Speed of a training or inference step, as JSON");
