@@ -9,6 +9,7 @@
 #include <unordered_set>
 
 #include "apps/fine_tuning.h"
+#include "apps/precision.h"
 #include "apps/prediction.h"
 #include "data/augment.h"
 #include "data/available_memory.h"
@@ -90,7 +91,7 @@ Walk walk_through(const LearnerSetup& setup, std::int64_t batch_size, bool evalu
     walk.largest_parameter = std::max(walk.largest_parameter, float_bytes(slice.parameter.tensor));
   run.begin_label(kInput);
   const std::int64_t s = o.image_size;
-  const DType dtype = choose_precision(o.precision, setup.device);
+  const DType dtype = precision_dtype(o.precision, setup.device);
   const Tensor staged[] = {empty({batch_size, s, s, 3}, DType::u8, setup.device),
                            empty({batch_size, s, s, 3}, DType::u8, setup.device)};
   const Tensor x = empty({batch_size, s, s, 3}, dtype, setup.device);

@@ -11,12 +11,13 @@ thread_local DryRun* current_run = nullptr;
 
 // Addresses that no process can have: not canonical on x86-64. Nothing is read or written there.
 constexpr std::uintptr_t kFirst = std::uintptr_t{1} << 60, kEnd = std::uintptr_t{1} << 61;
-constexpr std::size_t kAlignment = std::size_t{2} << 20;  // the most that a device gives
+constexpr std::uintptr_t kReserved = kFirst + (kEnd - kFirst) / 2;  // from here on: for the allocator's arena
+constexpr std::size_t kAlignment = std::size_t{2} << 20;            // the most that a device gives
 thread_local std::uintptr_t next_address = kFirst;
 
 kernels::Status allocate_nothing(int, std::size_t bytes, void** out) {
   const std::size_t rounded = (std::max(bytes, std::size_t{1}) + kAlignment - 1) / kAlignment * kAlignment;
-  if (rounded < bytes || rounded > kEnd - next_address)
+  if (rounded < bytes || rounded > kReserved - next_address)
     return kernels::Status::error("no room in the dry run", kernels::Status::Code::out_of_memory);
   // NOLINTNEXTLINE(performance-no-int-to-ptr): an address is all that it is
   *out = reinterpret_cast<void*>(next_address);
@@ -24,20 +25,30 @@ kernels::Status allocate_nothing(int, std::size_t bytes, void** out) {
   return {};
 }
 
-const kernels::DeviceApi& api_of_nothing() {
-  static const kernels::DeviceApi api = [] {
+// With an arena where the device has one.
+const kernels::DeviceApi& api_of_nothing(Device device) {
+  const auto make = [](bool reserves) {
     kernels::DeviceApi a{};
     a.allocate = &allocate_nothing;
     a.release = [](int, void*) { return kernels::Status(); };
+    if (!reserves) return a;
+    a.reserve = [](int, void*& begin, std::size_t& bytes) {
+      // NOLINTNEXTLINE(performance-no-int-to-ptr): an address is all that it is
+      begin = reinterpret_cast<void*>(kReserved);
+      bytes = kEnd - kReserved;
+    };
+    a.discard = [](int, void*, std::size_t) {};
     return a;
-  }();
-  return api;
+  };
+  static const kernels::DeviceApi plain = make(false), reserving = make(true);
+  const kernels::DeviceApi* real = kernels::device_api(device.type);
+  return real && real->reserve ? reserving : plain;
 }
 
 }  // namespace
 
 DryRun::DryRun(Device device)
-    : device_(device), before_(std::exchange(current_run, this)), allocator_(device, api_of_nothing()) {
+    : device_(device), before_(std::exchange(current_run, this)), allocator_(device, api_of_nothing(device)) {
   next_address = kFirst;
 }
 DryRun::~DryRun() { current_run = before_; }

@@ -116,7 +116,7 @@ Tensor pack_conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, const C
   if (pack.scratch_bytes == 0) return {};
   const Tensor packed = empty({static_cast<std::int64_t>(pack.scratch_bytes)}, DType::u8, x.device());
   pack.scratch = packed.out().data;
-  check(kernels::conv2d_pack(x.queue(), pack));
+  if (!dry_run()) check(kernels::conv2d_pack(x.queue(), pack));
   return packed;
 }
 
