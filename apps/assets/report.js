@@ -119,7 +119,7 @@ function calibration() {
   const row = (name, k) => [name, share(k.ece), k.loss.toFixed(3)];
   const holder = el('div', {class: 'cards'});
   section('Can the confidence be trusted?',
-    note(`Logits are divided by the temperature ${c.temperature.toFixed(3)}, ` + (c.validation ? `fitted on the ${imageCount(c.validation)} of the validation part` : 'which the weights came with') +
+    note(`How sure the model says it is, against how often it is right. Logits are divided by the temperature ${c.temperature.toFixed(3)}, ` + (c.validation ? `fitted on the ${imageCount(c.validation)} of the validation part` : 'which the weights came with') +
       ', before they become probabilities; cairn predict does the same. The expected calibration error is how far confidence and the share of right answers lie apart, over 10 bins.'),
     tableOf(['', 'ECE', 'mean −log p'], [row('before scaling', c.before), row('after scaling', c.after)]), holder);
   drawReliability(holder, c.before, c.after);
@@ -151,7 +151,7 @@ function dataSet() {
 
 function options() {
   if (!report.options) return;
-  if (report.command) section('Do it again', el('pre', {class: 'command'}, report.command));
+  if (report.command) section('Do it again', el('pre', {class: 'command'}, report.command.split(' ').flatMap(word => [el('span', {}, word), ' '])));
   const text = v => v === null ? '–' : typeof v === 'string' ? v : JSON.stringify(v);
   const rows = object => Object.entries(object).map(([k, v]) => [k, text(v)]);
   main.append(el('details', {}, [el('summary', {}, 'Every option'),
