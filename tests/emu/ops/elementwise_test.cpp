@@ -8,6 +8,7 @@
 #include "engine/autograd.h"
 #include "engine/ops.h"
 #include "engine/tensor.h"
+#include "kernels/optimizer.h"
 #include "kernels/pointwise.h"
 #include "tests/emu/ops/device.h"
 
@@ -106,6 +107,16 @@ TEST_F(EmulatedElementwise, NaNAndInfinityPass) {
   EXPECT_EQ(tanh(t).to_doubles()[1], 1.0);
   EXPECT_EQ(sigmoid(t).to_doubles()[2], 0.0);
   EXPECT_EQ(log(t).to_doubles()[3], -HUGE_VAL);
+}
+
+// Every thread of every block may want to raise the one flag.
+TEST_F(EmulatedElementwise, ValuesThatAreNotFiniteRaiseTheFlag) {
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f16})
+    for (const double value : {1.0, std::nan(""), HUGE_VAL}) {
+      const Tensor x = full({5000}, value, dtype, kCuda), flag = zeros({1}, DType::i32, kCuda);
+      call(kernels::check_finite, x.queue(), {.x = x.view(), .flag = flag.inplace()});
+      EXPECT_EQ(flag.to_vector<std::int32_t>()[0], value == 1.0 ? 0 : 1) << name_of(dtype) << ' ' << value;
+    }
 }
 
 TEST_F(EmulatedElementwise, EmptyTensorsLaunchNothing) {
