@@ -10,6 +10,7 @@
 
 #include "kernels/emu/counters.h"
 #include "kernels/emu/heap.h"
+#include "kernels/emu/ledger.h"
 #include "kernels/emu/report.h"
 #include "kernels/emu/shadow.h"
 #include "kernels/emu/worker.h"
@@ -224,6 +225,7 @@ Who who_is(const Worker& w, Access access) {
 
 void check_granules(State& s, Cell* first, std::uintptr_t base, std::uintptr_t p, std::size_t bytes,
                     Access access, std::uintptr_t pc, const Worker& w, bool shared) {
+  if (counting_only()) return;
   const Who who = who_is(w, access);
   const std::uint32_t tag = shared ? w.block_run << 4 : 0;
   const char* memory = shared ? "shared" : "global";
@@ -306,7 +308,10 @@ void checks_begin_grid(const Grid& grid) {
   s.dynamic_cells.resize((grid.dynamic_shared + 3) / 4 + 1);
 }
 
-void checks_end_grid() { state().grid = nullptr; }
+void checks_end_grid() {
+  state().grid = nullptr;
+  count_end_of_grid();
+}
 
 void checks_begin_block(Worker& w, std::uint64_t linear_block) {
   State& s = state();
@@ -373,7 +378,7 @@ bool already_checked(std::uintptr_t p) {
 
 void shadow_host_access(const void* pointer, std::size_t bytes, bool write) {
   State& s = state();
-  if (bytes == 0 || !any_library_checked()) return;
+  if (bytes == 0 || !any_library_checked() || counting_only()) return;
   const std::lock_guard lock(s.mutex);
   map_shadow(s);
   const bool track = static_cast<bool>(s.ordered_after);
@@ -396,7 +401,7 @@ void shadow_host_access(const void* pointer, std::size_t bytes, bool write) {
 
 void shadow_copy(const void* to, const void* from, std::size_t bytes) {
   State& s = state();
-  if (bytes == 0 || !any_library_checked()) return;
+  if (bytes == 0 || !any_library_checked() || counting_only()) return;
   const std::lock_guard lock(s.mutex);
   map_shadow(s);
   const bool track = static_cast<bool>(s.ordered_after);

@@ -6,13 +6,13 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "kernels/emu/ledger.h"
 #include "kernels/emu/worker.h"
 
 namespace cairn::emu {
 namespace {
 
-constexpr std::uintptr_t kSector = 32;  // bytes; the unit in which L2 and memory are read
-constexpr unsigned kBanks = 32;         // of 4 bytes each
+constexpr unsigned kBanks = 32;  // of 4 bytes each
 
 struct Entry {
   std::uintptr_t address;
@@ -51,6 +51,7 @@ struct Counters {
   std::map<std::string, Tally> kernels;
   std::vector<std::vector<Entry>> logs;  // of the block's threads
   Tally* tally = nullptr;
+  KernelCounters before;  // of the grid under way, for the ledger
   bool logging = false;
   int sampling = 1;
   std::uint64_t blocks_seen = 0;
@@ -74,23 +75,33 @@ void add(Traffic& t, std::int64_t bytes, std::int64_t sectors, std::int64_t idea
   t.ideal_sectors += ideal;
 }
 
+/// Walks the lanes' parts by address: what several of them touch counts once.
 void count_global(Tally& tally, Line& line, const Request& r) {
-  std::array<std::uintptr_t, kWarp * 3> sectors;  // 16 unaligned bytes touch two
-  std::array<std::uintptr_t, kWarp * 16> touched;
-  unsigned n = 0, words = 0;
-  std::int64_t bytes = 0;
+  std::array<Part, kWarp> parts = r.parts;
+  const auto by_address = [](const Part& a, const Part& b) { return a.address < b.address; };
+  if (!std::is_sorted(parts.begin(), parts.begin() + r.lanes, by_address))
+    std::sort(parts.begin(), parts.begin() + r.lanes, by_address);
+  const bool load = r.access == Access::read, noted = ledger_open();
+  std::int64_t bytes = 0, distinct_bytes = 0, sectors = 0;
+  std::uintptr_t end = 0, next_sector = 0;  // behind what has been counted
   for (unsigned i = 0; i < r.lanes; ++i) {
-    const Part& p = r.parts[i];
+    const Part& p = parts[i];
     bytes += p.bytes;
-    for (std::uintptr_t s = p.address / kSector; s <= (p.address + p.bytes - 1) / kSector; ++s)
-      sectors[n++] = s;
-    for (std::uint32_t b = 0; b < p.bytes; ++b) touched[words++] = p.address + b;
+    const std::uintptr_t begin = std::max(p.address, end), stop = p.address + p.bytes;
+    if (stop <= begin) continue;
+    distinct_bytes += static_cast<std::int64_t>(stop - begin);
+    end = stop;
+    for (std::uintptr_t s = std::max(p.address / kSectorBytes, next_sector); s <= (stop - 1) / kSectorBytes;
+         ++s) {
+      ++sectors;
+      next_sector = s + 1;
+      if (noted) note_sector(s, load);
+    }
   }
-  const std::int64_t ideal = (distinct(touched, words) + kSector - 1) / kSector;
-  const std::int64_t got = distinct(sectors, n);
-  const bool load = r.access == Access::read;
-  add(load ? line.loads : line.stores, bytes, got, ideal);
-  add(load ? tally.total.loads : tally.total.stores, bytes, got, ideal);
+  const std::int64_t ideal = (distinct_bytes + static_cast<std::int64_t>(kSectorBytes) - 1) /
+                             static_cast<std::int64_t>(kSectorBytes);
+  add(load ? line.loads : line.stores, bytes, sectors, ideal);
+  add(load ? tally.total.loads : tally.total.stores, bytes, sectors, ideal);
 }
 
 /// A request is served in phases of 32 lanes for up to 4 bytes, 16 for 8, 8 for 16; in one phase each bank
@@ -210,11 +221,37 @@ void count_launch(const Grid& grid) {
   k.blocks += static_cast<std::int64_t>(grid.blocks);
   k.threads += static_cast<std::int64_t>(grid.blocks * grid.threads);
   k.dynamic_shared = std::max(k.dynamic_shared, static_cast<std::int64_t>(grid.dynamic_shared));
+  if (!ledger_open()) return;
+  c.before = k;
+  if (grid.checked) return;
+  KernelCounters launch;
+  launch.kernel = k.kernel;
+  note_kernel(launch);
+}
+
+void count_end_of_grid() {
+  if (!ledger_open()) return;
+  Counters& c = counters_state();
+  const std::lock_guard lock(c.mutex);
+  const auto without = [](const Traffic& now, const Traffic& then) {
+    return Traffic{now.requests - then.requests, now.bytes - then.bytes, now.sectors - then.sectors,
+                   now.ideal_sectors - then.ideal_sectors};
+  };
+  const KernelCounters &now = c.tally->total, &then = c.before;
+  KernelCounters launch;
+  launch.kernel = now.kernel;
+  launch.loads = without(now.loads, then.loads);
+  launch.stores = without(now.stores, then.stores);
+  launch.shared = {now.shared.requests - then.shared.requests, now.shared.waves - then.shared.waves,
+                   now.shared.ideal_waves - then.shared.ideal_waves};
+  launch.atomics = now.atomics - then.atomics;
+  note_kernel(launch);
 }
 
 void log_begin_block(const Worker& w) {
   Counters& c = counters_state();
-  c.logging = c.sampling > 0 && c.blocks_seen++ % static_cast<std::uint64_t>(c.sampling) == 0;
+  c.logging = (!counting_only() || ledger_open()) && c.sampling > 0 &&
+              c.blocks_seen++ % static_cast<std::uint64_t>(c.sampling) == 0;
   if (!c.logging) return;
   if (c.logs.size() < w.threads.size()) c.logs.resize(w.threads.size());
   for (auto& entries : c.logs) entries.clear();

@@ -1,6 +1,7 @@
 // The CUDA runtime on the emulated device: memory and copies.
 #include <cstring>
 
+#include "kernels/emu/counters.h"
 #include "kernels/emu/recorder.h"
 #include "kernels/emu/stream_queue.h"
 
@@ -37,15 +38,27 @@ cudaError_t copy_async(void* dst, const void* src, std::size_t bytes, cudaMemcpy
     // Pageable memory is staged before the call returns.
     auto staged = std::make_shared<std::vector<char>>(static_cast<const char*>(src),
                                                       static_cast<const char*>(src) + bytes);
-    run = [=] { device_write(dst, staged->data(), bytes); };
+    run = [=] {
+      device_write(dst, staged->data(), bytes);
+      note_copy("copy", 0, bytes);
+    };
   } else if (kind == cudaMemcpyHostToDevice) {
-    run = [=] { device_write(dst, src, bytes); };  // read when it runs: an early overwrite shows
+    run = [=] {  // read when it runs: an early overwrite shows
+      device_write(dst, src, bytes);
+      note_copy("copy", 0, bytes);
+    };
   } else if (kind == cudaMemcpyDeviceToHost) {
     if (is_pinned(r, dst) && !s->capture)
       std::memset(dst, kPinnedPoison, bytes);  // a host that reads too early sees this
-    run = [=] { device_read(dst, src, bytes); };
+    run = [=] {
+      device_read(dst, src, bytes);
+      note_copy("copy", bytes, 0);
+    };
   } else if (kind == cudaMemcpyDeviceToDevice) {
-    run = [=] { device_copy(dst, src, bytes); };
+    run = [=] {
+      device_copy(dst, src, bytes);
+      note_copy("copy", bytes, bytes);
+    };
   } else {
     run = [=] { std::memmove(dst, src, bytes); };
   }
@@ -143,7 +156,10 @@ cudaError_t cudaMemsetAsync(void* dst, int value, size_t bytes, cudaStream_t str
   const Lock lock(r.mutex);
   if (!device_range_ok(dst, bytes)) return fail(cudaErrorInvalidValue);
   ++r.counts.memsets;
-  return submit(stream, "memset", [=] { device_fill(dst, value, bytes); });
+  return submit(stream, "memset", [=] {
+    device_fill(dst, value, bytes);
+    note_copy("fill", 0, bytes);
+  });
 }
 
 cudaError_t cudaMemset(void* dst, int value, size_t bytes) {

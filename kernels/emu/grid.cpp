@@ -12,6 +12,7 @@
 #include "kernels/emu/counters.h"
 #include "kernels/emu/fault.h"
 #include "kernels/emu/heap.h"
+#include "kernels/emu/ledger.h"
 #include "kernels/emu/recorder.h"
 #include "kernels/emu/report.h"
 #include "kernels/emu/runtime.h"
@@ -198,12 +199,13 @@ void run_grid(const KernelCall& call, dim3 grid_size, dim3 block, std::size_t dy
   count_launch(grid);
   if (grid.checked) checks_begin_grid(grid);
 
+  const std::uint64_t blocks_to_run = counting_only() && !ledger_open() ? 1 : grid.blocks;
   std::atomic<std::uint64_t> next{0};
-  const std::function<void()> work = [&grid, &next] {
+  const std::function<void()> work = [&grid, &next, blocks_to_run] {
     Worker& w = this_worker();
     w.begin_grid(grid);
     __extension__ using Wide = unsigned __int128;
-    for (std::uint64_t i = next++; i < grid.blocks; i = next++) {
+    for (std::uint64_t i = next++; i < blocks_to_run; i = next++) {
       const auto block_number = static_cast<std::uint64_t>(
           (static_cast<Wide>(i) * grid.block_stride + grid.first_block) % grid.blocks);
       if (grid.checked) checks_begin_block(w, block_number);

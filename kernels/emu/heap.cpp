@@ -12,6 +12,7 @@
 
 #include "kernels/emu/checks.h"
 #include "kernels/emu/emu.h"
+#include "kernels/emu/ledger.h"
 #include "kernels/emu/recorder.h"
 #include "kernels/emu/report.h"
 #include "kernels/error.h"
@@ -109,13 +110,15 @@ void* device_malloc(std::size_t bytes) {
   const std::size_t page_bytes = (bytes + kPageBytes - 1) / kPageBytes * kPageBytes;
   const std::uintptr_t pages = h.place(page_bytes + kPageBytes);
   if (pages == 0 || mprotect(pointer(pages), page_bytes, PROT_READ | PROT_WRITE) != 0) return nullptr;
-  std::memset(pointer(pages), kPoison, page_bytes);
 
   auto a = std::make_unique<Allocation>();
   a->begin = pages + page_bytes - (bytes + h.alignment - 1) / h.alignment * h.alignment;
   a->bytes = bytes;
   a->pages = pages;
   a->page_bytes = page_bytes;
+  // The mapping is fresh, and so zero: when nothing is computed, pages that nobody touches cost nothing.
+  const std::uintptr_t poisoned = counting_only() ? a->begin + bytes : pages;
+  std::memset(pointer(poisoned), kPoison, pages + page_bytes - poisoned);
   std::fill_n(h.page_owner + (pages - kHeapBase) / kPageBytes, page_bytes / kPageBytes, a.get());
   void* out = pointer(a->begin);
   h.in_use += bytes;

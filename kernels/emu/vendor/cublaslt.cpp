@@ -11,6 +11,7 @@
 #include <string>
 
 #include "kernels/emu/emu.h"
+#include "kernels/emu/ledger.h"
 #include "kernels/emu/runtime.h"
 #include "kernels/emu/vendor/reference.h"
 
@@ -57,6 +58,9 @@ struct Operand {
   std::int64_t step = 0;  // elements
   std::int32_t batch = 1;
 
+  std::int64_t bytes() const {
+    return batch * matrix.rows * matrix.columns * (matrix.type == Element::f32 ? 4 : 2);
+  }
   Matrix at(std::int64_t i) const {
     Matrix m = matrix;
     const std::int64_t bytes = m.type == Element::f32 ? 4 : 2;
@@ -97,7 +101,20 @@ struct Product {
   std::int64_t m = 0, n = 0, k = 0;
 
   void run() const;
+  /// What a run reads, writes and computes, to the ledger; false if that is all there is to do.
+  bool note() const;
+  std::size_t result_bytes() const { return static_cast<std::size_t>(d.bytes()); }
 };
+
+bool Product::note() const {
+  std::int64_t read = a.bytes() + b.bytes();
+  if (beta != 0.0f) read += c.bytes();
+  if (bias.data) read += bias.rows * (bias.type == Element::f32 ? 4 : 2);
+  return note_library_call("product " + std::to_string(m) + 'x' + std::to_string(k) + " * " +
+                               std::to_string(k) + 'x' + std::to_string(n),
+                           read, d.bytes(),
+                           2.0 * static_cast<double>(m * n) * static_cast<double>(k * d.batch));
+}
 
 void Product::run() const {
   const bool relu = epilogue == CUBLASLT_EPILOGUE_RELU || epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
@@ -197,6 +214,7 @@ cublasStatus_t CUBLASWINAPI cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_
         read_back(desc, static_cast<const float*>(alpha), a, layout_a, b, layout_b,
                   static_cast<const float*>(beta), c, layout_c, d, layout_d));
     const cudaError_t queued = enqueue_library_call(stream, kWho, [product, workspace] {
+      if (!product->note()) return device_fill(product->d.matrix.data, 0, product->result_bytes());
       device_fill(workspace, 0xFF, kWorkspace);
       product->run();
     });

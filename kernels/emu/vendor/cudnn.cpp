@@ -13,11 +13,13 @@
 #include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "kernels/emu/emu.h"
+#include "kernels/emu/ledger.h"
 #include "kernels/emu/runtime.h"
 #include "kernels/emu/vendor/reference.h"
 
@@ -96,6 +98,10 @@ struct Execution {
     }
   }
   void run();
+  /// What a run reads, writes and computes, to the ledger; false if that is all there is to do.
+  bool note() const;
+  /// In place of a run: zeros.
+  void clear() const;
 
  private:
   void run_convolution(const nlohmann::json& node, ConvPass pass);
@@ -163,6 +169,90 @@ void Execution::run() {
       throw std::runtime_error("the emulated device has no " + operation);
     }
   }
+}
+
+/// Rows (axis 0) or columns (1) of the input that a filter meets: all but for strides beyond its length.
+std::int64_t met(const nlohmann::json& node, int axis, const std::array<std::int64_t, 4>& x,
+                 const std::array<std::int64_t, 4>& w, const std::array<std::int64_t, 4>& y) {
+  const std::size_t at = static_cast<std::size_t>(axis) + 2;
+  std::set<std::int64_t> rows;
+  for (std::int64_t p = 0; p < y[at]; ++p)
+    for (std::int64_t r = 0; r < w[at]; ++r) {
+      const auto a = static_cast<std::size_t>(axis);
+      const std::int64_t row =
+          p * pair_of(node, "stride")[a] + r * pair_of(node, "dilation")[a] - pair_of(node, "pad")[a];
+      if (row >= 0 && row < x[at]) rows.insert(row);
+    }
+  return static_cast<std::int64_t>(rows.size());
+}
+
+bool Execution::note() const {
+  std::string what;
+  std::int64_t read = 0, written = 0;
+  double flops = 0;
+  std::set<std::string> results;
+  const auto bytes_of = [&](const std::string& id) {
+    const StridedTensor& t = tensors.at(id).tensor;
+    return t.dims[0] * t.dims[1] * t.dims[2] * t.dims[3] * (t.type == Element::f32 ? 4 : 2);
+  };
+  std::map<std::string, std::int64_t> reads;  // by tensor, those in memory
+  const auto reads_from = [&](const std::string& id, std::int64_t bytes) {
+    if (!tensors.at(id).is_virtual) reads[id] = bytes;
+  };
+  for (const nlohmann::json& node : nodes) {
+    const std::string operation = node.at("operation");
+    if (operation == "CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR") {
+      for (const char* key : {"X", "B"})
+        if (node.contains(key) && node.at(key).is_string() &&
+            tensors.contains(node.at(key).get<std::string>()))
+          reads_from(node.at(key), bytes_of(node.at(key)));
+      results.insert(node.at("Y"));
+      continue;
+    }
+    const bool dgrad = operation == "CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR";
+    const bool wgrad = operation == "CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR";
+    const std::string x = node.at(dgrad ? "dX" : "X"), w = node.at(wgrad ? "dW" : "W"),
+                      y = node.at(dgrad || wgrad ? "dY" : "Y");
+    const std::string& result = dgrad ? x : wgrad ? w : y;
+    const auto &xd = tensors.at(x).tensor.dims, &wd = tensors.at(w).tensor.dims,
+               &yd = tensors.at(y).tensor.dims;
+    const std::int64_t pixels = met(node, 0, xd, wd, yd) * met(node, 1, xd, wd, yd);
+    reads_from(x, bytes_of(x) / (xd[2] * xd[3]) * pixels);
+    reads_from(w, bytes_of(w));
+    reads_from(y, bytes_of(y));
+    if (node.at("beta").get<float>() == 0.0f) {
+      reads.erase(result);
+    } else {
+      reads_from(result, bytes_of(result));
+    }
+    results.insert(result);
+    flops +=
+        2.0 * static_cast<double>(yd[0] * yd[1] * yd[2] * yd[3]) * static_cast<double>(wd[1] * wd[2] * wd[3]);
+    const auto extent = [](const std::array<std::int64_t, 4>& d) {
+      return std::to_string(d[1]) + 'x' + std::to_string(d[2]) + 'x' + std::to_string(d[3]);
+    };
+    what = std::string("conv ") +
+           (dgrad   ? "dgrad "
+            : wgrad ? "wgrad "
+                    : "fprop ") +
+           extent(xd) + ", " + std::to_string(wd[2]) + 'x' + std::to_string(wd[3]) + '/' +
+           std::to_string(pair_of(node, "stride")[0]) + " -> " + extent(yd);
+  }
+  for (const auto& [id, bytes] : reads) read += bytes;
+  for (const std::string& id : results)
+    if (!tensors.at(id).is_virtual) written += bytes_of(id);
+  return note_library_call(what, read, written, flops);
+}
+
+void Execution::clear() const {
+  for (const nlohmann::json& node : nodes)
+    for (const char* key : {"Y", "dX", "dW"}) {
+      if (!node.contains(key) || (std::string(key) == "Y" && node.contains("dY"))) continue;
+      const GraphTensor& t = tensors.at(node.at(key));
+      const auto& d = t.tensor.dims;
+      const std::int64_t bytes = d[0] * d[1] * d[2] * d[3] * (t.tensor.type == Element::f32 ? 4 : 2);
+      if (!t.is_virtual) device_fill(t.tensor.data, 0, static_cast<std::size_t>(bytes));
+    }
 }
 
 std::string plan_json(cudnnBackendDescriptor_t plan) {
@@ -334,6 +424,7 @@ cudnnStatus_t CUDNNWINAPI cudnnBackendExecute(cudnnHandle_t handle, cudnnBackend
         handle->stream, execution->name.c_str(), [execution, workspace = pack.workspace, bytes] {
           Execution copy = *execution;  // a captured graph runs it more than once
           try {
+            if (!copy.note()) return copy.clear();
             use_workspace(workspace, bytes, copy.name);
             copy.run();
           } catch (const std::exception& e) {
