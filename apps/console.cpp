@@ -20,12 +20,14 @@ void Console::say(std::string_view line) {
 }
 
 void Console::warn(std::string_view line) {
+  if (silent_) return;
   const std::string text = "warning: " + one_line(line);
   log(text);
   put(stderr, text);
 }
 
 void Console::result(std::string_view line) {
+  if (silent_) return;
   log(line);
   put(stdout, line);
 }

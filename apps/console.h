@@ -20,11 +20,14 @@ class Console {
   /// Appends to `path` from now on; throws Error if it cannot.
   void log_to(const std::string& path);
   bool quiet() const { return quiet_; }
+  /// Says nothing from now on, not even warnings: another process says the same.
+  void silence() { quiet_ = silent_ = true; }
 
  private:
   void log(std::string_view line);
   bool quiet_;
   bool machine_;
+  bool silent_ = false;
   LineFile log_;
 };
 

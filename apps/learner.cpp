@@ -7,10 +7,13 @@
 #include "apps/fine_tuning.h"
 #include "apps/precision.h"
 #include "apps/prediction.h"
+#include "apps/processes.h"
+#include "data/cache.h"
 #include "data/sampler.h"
 #include "engine/device.h"
 #include "engine/io/safetensors.h"
 #include "engine/io/weights.h"
+#include "engine/nn/layers.h"
 
 namespace cairn::app {
 
@@ -78,6 +81,13 @@ std::unique_ptr<data::Loader> make_loader(const LearnerSetup& setup, data::Part 
   options.items = data::part_items(setup.dataset, setup.manifest, part);
   options.sampler.seed = o.seed;
   options.sampler.batch_size = training ? o.batch_size : kPredictBatch;
+  if (const distributed::Communicator* p = setup.processes; p && training) {
+    options.sampler.rank = p->rank();
+    options.sampler.world = p->world();
+  } else if (p) {
+    options.items = own_batches(options.items, kPredictBatch, p->rank(), p->world());
+    if (options.items.empty()) return nullptr;
+  }
   options.sampler.shuffle = training && !o.no_shuffle;
   if (training) options.sampler.balance = data::parse_balance(o.balance);
   options.image_size = static_cast<int>(o.image_size);
@@ -98,6 +108,10 @@ std::unique_ptr<data::Loader> make_loader(const LearnerSetup& setup, data::Part 
   // The test part is read once: it has no use for a cache.
   if (!o.cache_file.empty() && part != data::Part::test)
     options.cache_file = o.cache_file + (training ? "" : ".val");
+  if (const distributed::Communicator* p = setup.processes) {
+    if (!options.cache_file.empty()) options.cache_file += ".rank" + std::to_string(p->rank());
+    if (options.cache_bytes < 0) options.cache_bytes = data::default_cache_bytes() / p->local_world();
+  }
   return std::make_unique<data::Loader>(setup.dataset, std::move(options));
 }
 
@@ -111,9 +125,25 @@ std::unique_ptr<ResidentImages> make_resident_images(const LearnerSetup& setup) 
   return resident;
 }
 
+void check_parts_of_batch(const TrainOptions& o, int world) {
+  const std::int64_t parts = world * o.accumulate;
+  const auto times = [](std::int64_t n, const char* what) { return std::to_string(n) + " " + what; };
+  const std::string of = times(world, "processes") + " with --accumulate " + std::to_string(o.accumulate);
+  if (o.batch_size % parts != 0)
+    throw InputError("--batch-size is " + std::to_string(o.batch_size) + ", expected a multiple of " +
+                     std::to_string(parts) + " for " + of);
+  // Or the pairs would be others than one process mixes.
+  if (world > 1 && o.augment == "standard" && o.batch_size / world % 2 != 0)
+    throw InputError("--batch-size is " + std::to_string(o.batch_size) + ", expected a multiple of " +
+                     std::to_string(2 * world) +
+                     ": --augment standard mixes pairs of images, and there are " +
+                     times(world, "processes"));
+}
+
 Learner::Learner(const LearnerSetup& setup, ResidentImages* resident, std::int64_t batches) {
   build_model(setup);
   build_optimizer(setup, batches);
+  if (setup.processes) join_processes(setup);
   build_step(setup, resident);
 }
 
@@ -128,7 +158,10 @@ void Learner::build_model(const LearnerSetup& setup) {
   frozen_batch_norms_ = freeze(*model_, o.freeze);
   model_->to(setup.device);
   step_counter_ = zeros({1}, DType::i64, setup.device);
-  model_->set_random_state({.seed = o.seed, .step = step_counter_});
+  random_ = {.seed = o.seed, .step = step_counter_};
+  if (const distributed::Communicator* p = setup.processes)
+    random_.first_image = p->rank() * (o.batch_size / p->world());
+  model_->set_random_state(random_);
   parameters_ = std::make_unique<optim::FlatParameters>(*model_);
   scale_rates(*parameters_, o.lr_scale);
 }
@@ -147,6 +180,27 @@ void Learner::build_optimizer(const LearnerSetup& setup, std::int64_t batches) {
   schedule_.gamma = static_cast<float>(o.step_gamma);
 }
 
+// Gradients are summed over the processes; so are the statistics of batch norms, or else what the processes
+// have learned of them is averaged after each step.
+void Learner::join_processes(const LearnerSetup& setup) {
+  collective_ = distributed::make_collective(*setup.processes, setup.device);
+  gradients_ = std::make_unique<distributed::GradientExchange>(*parameters_, *collective_);
+  std::vector<nn::BatchNorm2d*> trained;
+  model_->apply([&](const std::string&, nn::Module& m) {
+    const bool frozen =
+        std::find(frozen_batch_norms_.begin(), frozen_batch_norms_.end(), &m) != frozen_batch_norms_.end();
+    if (auto* bn = dynamic_cast<nn::BatchNorm2d*>(&m); bn && !frozen) trained.push_back(bn);
+  });
+  if (setup.options.sync_batch_norm) {
+    for (nn::BatchNorm2d* bn : trained) bn->synchronize(collective_.get());
+  } else {
+    std::vector<Tensor> statistics;
+    for (const nn::BatchNorm2d* bn : trained)
+      for (const Tensor& t : {bn->tensors().running_mean, bn->tensors().running_var}) statistics.push_back(t);
+    statistics_ = optim::pack(statistics);
+  }
+}
+
 void Learner::train() {
   model_->train();
   hold_frozen(frozen_batch_norms_);
@@ -156,12 +210,18 @@ void Learner::build_step(const LearnerSetup& setup, ResidentImages* resident) {
   const TrainOptions& o = setup.options;
   TrainStepOptions step{.precision = precision_dtype(o.precision, setup.device),
                         .tf32 = o.precision == "tf32",
-                        .batch_size = o.batch_size,
+                        .batch_size = o.batch_size / (setup.processes ? setup.processes->world() : 1),
                         .image_size = o.image_size,
                         .normalization = make_normalization(o.mean, o.std),
                         .loss = {},
                         .resident = resident,
-                        .graphs = !setup.profile};
+                        .graphs = !setup.profile,
+                        .pieces = o.accumulate,
+                        .random = random_,
+                        .processes = {.communicator = setup.processes,
+                                      .collective = collective_.get(),
+                                      .gradients = gradients_.get(),
+                                      .averaged = statistics_}};
   step.loss.label_smoothing = static_cast<float>(*o.label_smoothing);
   if (o.loss == "focal") step.loss.focal_gamma = static_cast<float>(o.focal_gamma);
   const data::Balance balance = data::parse_balance(o.balance);

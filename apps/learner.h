@@ -9,6 +9,8 @@
 #include "data/dataset/dataset.h"
 #include "data/loader.h"
 #include "data/manifest.h"
+#include "engine/distributed/collective.h"
+#include "engine/distributed/gradient_exchange.h"
 #include "engine/nn/module.h"
 #include "engine/optim/optimizer.h"
 #include "engine/optim/parameters.h"
@@ -29,7 +31,10 @@ struct LearnerSetup {
   /// Some steps are recorded (apps/profile.h) and written to the run directory. Steps are launched kernel by
   /// kernel; what they compute is the same.
   bool profile = false;
+  distributed::Communicator* processes = nullptr;  // that train together; null: this one trains alone
 };
+/// Throws InputError where the batch cannot be cut into equal parts for the processes and pieces.
+void check_parts_of_batch(const TrainOptions& o, int world);
 
 /// Weights made elsewhere expect their own normalisation: mean and std that were not given follow the file of
 /// --init. Call before TrainOptions::resolve().
@@ -44,8 +49,9 @@ optim::OptimizerOptions optimizer_options(const TrainOptions& options);
 /// Images in an epoch of the training part, repeated ones counted.
 std::int64_t epoch_images(const LearnerSetup& setup);
 
-/// Batches of one part. With `training`: shuffled, balanced, augmented, into pinned memory; else in order
-/// and as they are. `resident`, for training, may be null.
+/// This process's batches of one part. With `training`: shuffled, balanced, augmented, into pinned memory;
+/// else in order and as they are, every so manieth batch as a whole, and null where there is none for this
+/// process. `resident`, for training, may be null.
 std::unique_ptr<data::Loader> make_loader(const LearnerSetup& setup, data::Part part, bool training,
                                           ResidentImages* resident = nullptr);
 /// The training part where the device keeps it; null where it does not.
@@ -68,11 +74,16 @@ class Learner {
  private:
   void build_model(const LearnerSetup& setup);
   void build_optimizer(const LearnerSetup& setup, std::int64_t batches);
+  void join_processes(const LearnerSetup& setup);
   void build_step(const LearnerSetup& setup, ResidentImages* resident);
 
   std::unique_ptr<nn::Module> model_;
   std::vector<nn::Module*> frozen_batch_norms_;
   Tensor step_counter_;  // [1] int64 on the device, read by dropout
+  nn::RandomState random_;
+  std::unique_ptr<distributed::Collective> collective_;
+  std::unique_ptr<distributed::GradientExchange> gradients_;
+  Tensor statistics_;  // [n] fp32: the running ones, where each process has its own
   std::unique_ptr<optim::FlatParameters> parameters_;
   std::unique_ptr<optim::Optimizer> optimizer_;
   optim::Schedule schedule_;

@@ -8,6 +8,7 @@
 #include "apps/console.h"
 #include "apps/help_pages.h"
 #include "apps/plugins.h"
+#include "apps/processes.h"
 #include "kernels/cpu/waiting.h"
 #include "kernels/error.h"
 
@@ -16,8 +17,10 @@ namespace {
 constexpr int kFailed = 1;
 constexpr int kWrongUse = 2;
 
+// Of several processes that fail alike, before they know of one another, the first says so.
 int fail(int status, const std::string& message) {
-  std::fprintf(stderr, "error: %s\n", cairn::app::one_line(message).c_str());
+  if (cairn::distributed::launch_of_environment().rank == 0)
+    std::fprintf(stderr, "error: %s\n", cairn::app::one_line(message).c_str());
   return status;
 }
 
@@ -52,8 +55,11 @@ int run(int argc, char** argv) {
     for (const CLI::App* sub : app.get_subcommands()) command += " " + sub->get_name();
     return fail(kWrongUse, std::string(error.what()) + "; see " + command + " --help");
   }
-  for (const cairn::app::Command& command : commands)
-    if (command.app->parsed()) return command.run();
+  for (const cairn::app::Command& command : commands) {
+    if (!command.app->parsed()) continue;
+    if (command.app->get_name() != "train") cairn::app::require_one_process(command.app->get_name());
+    return command.run();
+  }
   return kWrongUse;
 }
 

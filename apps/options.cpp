@@ -169,7 +169,10 @@ void TrainOptions::resolve() {
   require(max_pixels >= 1, "max-pixels", whole(max_pixels), "1 or more");
   require(checkpoint_every_steps >= 0, "checkpoint-every-steps", whole(checkpoint_every_steps), "0 or more");
   require(keep >= 0 && keep <= 1'000'000, "keep", whole(keep), "0 or more");
-  static_cast<void>(parse_time_limit(time_limit));
+  static_cast<void>(parse_duration("time-limit", time_limit));
+  require(accumulate >= 1, "accumulate", whole(accumulate), "1 or more");
+  if (parse_duration("peer-timeout", peer_timeout) < 2)  // processes beat each second
+    throw InputError("--peer-timeout is '" + peer_timeout + "', expected 2s or more");
   require(log_every_steps >= 0, "log-every-steps", whole(log_every_steps), "0 or more");
   if (dropout) require(*dropout >= 0 && *dropout < 1, "dropout", *dropout, "0 <= p < 1");
   if (val_fraction)
@@ -198,14 +201,14 @@ LrScale parse_lr_scale(const std::string& text) {
   throw InputError("--lr-scale is '" + text + "', expected names and a factor: 'layer*=0.1'");
 }
 
-double parse_time_limit(const std::string& text) {
+double parse_duration(const std::string& option, const std::string& text) {
   if (text.empty() || text == "0") return 0;
   double value = 0;
   const char* end = text.data() + text.size() - 1;
   const auto parsed = std::from_chars(text.data(), end, value);
   const double unit = *end == 's' ? 1 : *end == 'm' ? 60 : *end == 'h' ? 3600 : 0;
   if (parsed.ec != std::errc() || parsed.ptr != end || unit == 0 || !(value > 0 && value < 1e9))
-    throw InputError("--time-limit is '" + text + "', expected a number and s, m or h: 90s, 55m, 2h");
+    throw InputError("--" + option + " is '" + text + "', expected a number and s, m or h: 90s, 55m, 2h");
   return value * unit;
 }
 

@@ -81,6 +81,9 @@ struct TrainOptions {
   std::int64_t keep = 1;
   std::string time_limit;
   std::int64_t log_every_steps = 0;
+  std::int64_t accumulate = 1;
+  bool sync_batch_norm = false;
+  std::string peer_timeout = "60s";
 
   /// Fills in what depends on the model and the protocol and checks every value. Throws InputError naming
   /// the option.
@@ -169,6 +172,14 @@ void visit_train_options(Options& o, Visitor&& v) {
   v("time-limit", o.time_limit,
     "so long after the start (90s, 55m, 2h) finish the step, save and stop; 0: never", Choices{});
   v("log-every-steps", o.log_every_steps, "a line in metrics.jsonl; 0: epochs only", Choices{});
+  v("accumulate", o.accumulate, "send each batch through the model in so many pieces, for less memory",
+    Choices{});
+  v("sync-batch-norm", o.sync_batch_norm, "several processes: batch norm over the images of all", Choices{});
+  v("peer-timeout", o.peer_timeout,
+    "several processes: end when one has been silent for so long (30s, 5m); ten times as long for one that "
+    "is "
+    "alive, but does not come to a step",
+    Choices{});
 }
 /// "PATTERN=FACTOR". Throws InputError.
 struct LrScale {
@@ -176,8 +187,8 @@ struct LrScale {
   float factor = 1;
 };
 LrScale parse_lr_scale(const std::string& text);
-/// Seconds of "90s", "55m" or "2h"; 0 for no text and "0". Throws InputError.
-double parse_time_limit(const std::string& text);
+/// Seconds of "90s", "55m" or "2h"; 0 for no text and "0". Throws InputError naming the option.
+double parse_duration(const std::string& option, const std::string& text);
 /// Adds every option of the table.
 void add_train_options(CLI::App& command, TrainOptions& options);
 nlohmann::json to_json(const TrainOptions& options);

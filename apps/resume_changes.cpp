@@ -11,8 +11,9 @@ namespace {
 
 // May be chosen anew: the result is the same, or what a step that cannot be taken leaves to choose. The
 // data's contents are compared, wherever they lie.
-constexpr std::array<std::string_view, 7> kFree{
-    "data", "cache-file", "checkpoint-every-steps", "keep", "time-limit", "log-every-steps", "on-nonfinite"};
+constexpr std::array<std::string_view, 8> kFree{"data",         "cache-file",  "checkpoint-every-steps",
+                                                "keep",         "time-limit",  "log-every-steps",
+                                                "on-nonfinite", "peer-timeout"};
 constexpr std::size_t kMostNamed = 5;
 
 std::string listed(const std::vector<std::string>& names, const std::string& between) {

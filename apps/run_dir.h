@@ -24,6 +24,9 @@ class RunDir {
   /// is no run, or if another process trains it.
   static RunDir open_to_resume(const std::string& path);
 
+  /// Names alone, for a process that neither reads nor writes there: of several, rank 0 does.
+  static RunDir of_rank_0(const std::string& path) { return RunDir(path); }
+
   const std::string& path() const { return path_; }
   std::string config() const { return path_ + "/config.json"; }
   std::string split() const { return path_ + "/split.csv"; }

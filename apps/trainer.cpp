@@ -8,6 +8,7 @@
 #include "apps/line_file.h"
 #include "apps/nonfinite.h"
 #include "apps/process_clock.h"
+#include "apps/processes.h"
 #include "apps/profile.h"
 #include "apps/progress.h"
 #include "apps/report/tfevents.h"
@@ -46,6 +47,7 @@ class Trainer {
   void train_step(Place place, const data::Batch& batch);
   bool await_step(Place place);
   bool take_report(const std::optional<kernels::StepReport>& report);
+  Nonfinite locate(Place place);
   void recover(Place place, std::int64_t steps);
   void rewind();
   void finish_profile();
@@ -56,14 +58,21 @@ class Trainer {
   Scores scores_of(const Predictions& predictions) const;
   void save_state(std::int64_t epoch, std::int64_t batch);
   Stop stop_asked() const;
+  void begin_agreement();
+  Stop agreed_stop();
+  Predictions predict(data::Loader* loader);
   bool steps_used_up() const { return o_.max_steps > 0 && optimizer_.steps() >= o_.max_steps; }
 
   const TrainSetup& setup_;
   const TrainOptions& o_;
   Console& console_;
+  distributed::Communicator* const processes_;  // null: this one trains alone
+  const bool writes_;                           // of several processes rank 0 alone
   ModelCard card_;
   std::unique_ptr<ResidentImages> resident_;  // of the training part, where the device keeps it
-  std::unique_ptr<data::Loader> train_loader_, val_loader_;
+  const bool has_val_ = setup_.manifest.count(data::Part::val) > 0;
+  std::unique_ptr<data::Loader> train_loader_,
+      val_loader_;  // val: null where it has no batch for this process
   Learner learner_;
   nn::Module& model_;
   optim::Optimizer& optimizer_;
@@ -72,6 +81,7 @@ class Trainer {
   LineFile metrics_;
   bool metrics_wait_ = false;  // for room on the disk
   std::unique_ptr<StateWriter> states_;
+  distributed::Communicator::Pending agreement_;
 
   // Place in the run; what save_state() writes.
   double loss_sum_ = 0;  // over the images of this epoch whose loss has been read
@@ -101,6 +111,8 @@ Trainer::Trainer(const TrainSetup& setup)
     : setup_(setup),
       o_(setup.options),
       console_(setup.console),
+      processes_(setup.processes),
+      writes_(!processes_ || processes_->is_first()),
       card_(card_of(setup)),
       resident_(make_resident_images(setup)),
       train_loader_(make_loader(setup, data::Part::train, true, resident_.get())),
@@ -108,18 +120,20 @@ Trainer::Trainer(const TrainSetup& setup)
       model_(learner_.model()),
       optimizer_(learner_.optimizer()),
       reports_(setup.device),
-      events_(std::make_unique<report::EventWriter>(setup.run.path(), wall_seconds())),
       guessing_(setup.dataset.classes.size()) {
   optimizer_.guard().hold(true);
-  if (setup.manifest.count(data::Part::val) > 0) val_loader_ = make_loader(setup, data::Part::val, false);
+  if (has_val_) val_loader_ = make_loader(setup, data::Part::val, false);
+  if (writes_) events_ = std::make_unique<report::EventWriter>(setup.run.path(), wall_seconds());
   if (!setup.progress.is_null()) restore();
+  if (processes_) share_state(*processes_, model_, optimizer_);
+  if (!writes_) return;
   metrics_ = LineFile(setup.run.metrics());
   states_ =
       std::make_unique<StateWriter>(setup.run, o_.keep, setup.resumed_state, model_, optimizer_, console_);
 }
 
 void Trainer::restore() {
-  io::load_checkpoint(setup_.resumed_state, model_, optimizer_);
+  if (writes_) io::load_checkpoint(setup_.resumed_state, model_, optimizer_);
   const nlohmann::json& p = setup_.progress;
   loss_sum_ = p.at("loss_sum").get<double>();
   loss_images_ = p.at("loss_images").get<std::int64_t>();
@@ -128,7 +142,7 @@ void Trainer::restore() {
   epochs_ = p.at("epochs");
   lr_factor_ = p.value("lr_factor", 1.0f);
   restore_guard(p);
-  setup_.run.cut_metrics(optimizer_.steps());
+  if (writes_) setup_.run.cut_metrics(optimizer_.steps());
 }
 
 void Trainer::restore_guard(const nlohmann::json& progress) {
@@ -140,11 +154,13 @@ void Trainer::restore_guard(const nlohmann::json& progress) {
 }
 
 void Trainer::save_state(std::int64_t epoch, std::int64_t batch) {
+  if (!writes_) return;
   nlohmann::json progress = {{"options", to_json(o_)},
                              {"classes", card_.classes},
                              {"manifest", exact_json(setup_.manifest_text)},
                              {"fixes", exact_json(setup_.fixes_text)},
                              {"threads", compute_threads()},
+                             {"processes", processes_ ? processes_->world() : 1},
                              {"device", to_string(setup_.device)},
                              {"precision", o_.precision},
                              {"epoch", epoch},
@@ -204,7 +220,7 @@ void Trainer::train_step(Place place, const data::Batch& batch) {
     queue_step(batch);
     static_cast<void>(reports_.exchange(optimizer_.guard().report()));
   }
-  pending_images_ = batch.size;
+  pending_images_ = batch.global_size;
 }
 
 // Waits for the last step queued, which is of `place`; false where it was not taken.
@@ -214,12 +230,21 @@ bool Trainer::await_step(Place place) {
   return false;
 }
 
+// Of several processes what the first has found in its part of the batch.
+Nonfinite Trainer::locate(Place place) {
+  Nonfinite found = locate_nonfinite(setup_, learner_.step(), place);
+  if (!processes_) return found;
+  for (const std::string& of_rank : processes_->gather((found.in_module ? "m" : "-") + found.where))
+    if (of_rank.size() > 1) return {.where = of_rank.substr(1), .in_module = of_rank[0] == 'm'};
+  return found;
+}
+
 // The step of `place` was not taken, nor were the others of the last `steps`: the model is as it was before.
 void Trainer::recover(Place place, std::int64_t steps) {
   optimizer_.withdraw(steps);
   const OnNonfinite policy = parse_on_nonfinite(o_.on_nonfinite);
   const std::int64_t step = optimizer_.steps() + 1;
-  const Nonfinite found = locate_nonfinite(setup_, learner_.step(), place);
+  const Nonfinite found = locate(place);
   const std::string what = describe_nonfinite(step, place, bad_report_, found);
   const std::string advice = nonfinite_advice(o_, optimizer_.guard().scale().defined());
   const bool hopeless = policy == OnNonfinite::skip
@@ -239,9 +264,9 @@ void Trainer::recover(Place place, std::int64_t steps) {
                {"where", found.where},
                {"policy", o_.on_nonfinite}});
   if (!hopeless) return;
-  if (found.in_module) throw Error(what + states_->advice() + "; what may help: " + advice);
+  if (found.in_module) throw Error(what + (states_ ? states_->advice() : "") + "; what may help: " + advice);
   save_state(place.epoch, place.batch);
-  states_->finish();
+  if (states_) states_->finish();
   throw Error(what + "; the step was not taken and the state before it is saved: go on with cairn train " +
               "--resume " + setup_.run.path() +
               (policy == OnNonfinite::stop ? " and --on-nonfinite skip, or with " : " and ") + advice +
@@ -249,10 +274,18 @@ void Trainer::recover(Place place, std::int64_t steps) {
 }
 
 void Trainer::rewind() {
-  states_->wait();
-  const std::string progress = io::load_checkpoint(setup_.run.state(), model_, optimizer_);
+  std::string progress;
+  if (states_) {
+    states_->wait();
+    progress = io::load_checkpoint(setup_.run.state(), model_, optimizer_);
+  }
+  if (processes_) {
+    share_state(*processes_, model_, optimizer_);
+    progress = processes_->broadcast(progress);
+  }
   restore_guard(nlohmann::json::parse(progress));
   lr_factor_ *= 0.5f;
+  if (!writes_) return;
   setup_.run.cut_metrics(optimizer_.steps());
   metrics_ = LineFile(setup_.run.metrics());
 }
@@ -276,12 +309,13 @@ bool Trainer::run_epoch(std::int64_t epoch, std::int64_t first_batch) {
       profile_.emplace();
     }
     const Clock::time_point step_begin = Clock::now();
+    begin_agreement();
     train_step(place, batch);
     if (profile_) {
       profile_->seconds += seconds_since(step_begin);
       if (++profile_->steps == kProfileSteps) finish_profile();
     }
-    const bool stop = stop_asked() != Stop::none;
+    const bool stop = agreed_stop() != Stop::none;
     const bool last = b + 1 == batches || steps_used_up() || stop;
     const bool save = o_.checkpoint_every_steps > 0 && optimizer_.steps() % o_.checkpoint_every_steps == 0;
     bool taken = true;
@@ -293,10 +327,10 @@ bool Trainer::run_epoch(std::int64_t epoch, std::int64_t first_batch) {
     ++own_steps_;
     const double seconds = seconds_since(begin);
     epoch_seconds_ += seconds;
-    epoch_images_ += batch.size;
+    epoch_images_ += batch.global_size;
     if (own_steps_ > 3) {
       timed_seconds_ += seconds;
-      timed_images_ += batch.size;
+      timed_images_ += batch.global_size;
     }
     epoch_wait_ = train_loader_->wait_seconds() - waited_before;
     if (taken && o_.log_every_steps > 0 && optimizer_.steps() % o_.log_every_steps == 0)
@@ -308,7 +342,7 @@ bool Trainer::run_epoch(std::int64_t epoch, std::int64_t first_batch) {
     progress.update(b + 1, ", loss " + fixed(last_loss_, 3) + ", " +
                                fixed(static_cast<double>(epoch_images_) / epoch_seconds_, 0) +
                                " images/s, data wait " + fixed(100 * epoch_wait_ / epoch_seconds_, 0) + " %");
-    states_->report();
+    if (states_) states_->report();
     if (stop) {
       save_state(epoch, b + 1);
       return false;
@@ -330,8 +364,31 @@ Stop Trainer::stop_asked() const {
   return Stop::none;
 }
 
+// What the processes know of a reason to stop goes round while they compute, so that all stop after the same
+// step.
+void Trainer::begin_agreement() {
+  if (processes_) agreement_ = processes_->start_gather(std::string(1, static_cast<char>(stop_asked())));
+}
+
+// Of several processes the first rank's that has a reason.
+Stop Trainer::agreed_stop() {
+  if (!processes_) return stop_asked();
+  for (const std::string& of_rank : processes_->gathered(agreement_))
+    if (const auto stop = static_cast<Stop>(of_rank[0]); stop != Stop::none) return stop;
+  return Stop::none;
+}
+
+// Each process's part of the batches, put together.
+Predictions Trainer::predict(data::Loader* loader) {
+  Predictions own;
+  own.classes = static_cast<std::int64_t>(card_.classes.size());
+  if (loader) own = predict_loader(model_, *loader, card_, setup_.device);
+  return processes_ ? gather_predictions(*processes_, own) : own;
+}
+
 // Lines that find no room wait for it; training goes on.
 void Trainer::log_metrics(const nlohmann::json& line) {
+  if (!writes_) return;
   const std::string failure = metrics_.append(line.dump());
   if (!failure.empty() && !metrics_wait_)
     console_.warn(failure + "; training goes on, and its lines wait for room");
@@ -359,6 +416,7 @@ void Trainer::write_events(const nlohmann::json& line) try {
 
 // What a run is for: without room for it there is no going on, but back from the state that stays.
 void Trainer::save_weights(bool best, std::int64_t epoch) {
+  if (!writes_) return;
   io::Metadata metadata = card_metadata(card_);
   metadata["epoch"] = std::to_string(epoch + 1);
   const auto write = [&] {
@@ -403,8 +461,8 @@ void Trainer::finish_epoch(std::int64_t epoch) {
   bool best = true;  // without a validation part the last epoch is
   // Judged and written as --ema says, trained on and saved for resuming as the steps left it.
   std::optional<optim::AverageInPlace> average(optimizer_);
-  if (val_loader_) {
-    const Predictions predictions = predict_loader(model_, *val_loader_, card_, setup_.device);
+  if (has_val_) {
+    const Predictions predictions = predict(val_loader_.get());
     const Scores scores = scores_of(predictions);
     line["val"] = summary_json(scores);
     line["val"]["loss"] = predictions.mean_loss();
@@ -420,8 +478,7 @@ void Trainer::finish_epoch(std::int64_t epoch) {
   if (best) best_epoch_ = epoch + 1;
   line["best"] = best;
   text += "; " + fixed(line["images_per_s"].get<double>(), 1) + " images/s, data wait " +
-          fixed(100 * line["data_wait"].get<double>(), 0) + " %" +
-          (best && val_loader_ ? ", best so far" : "");
+          fixed(100 * line["data_wait"].get<double>(), 0) + " %" + (best && has_val_ ? ", best so far" : "");
   console_.say(text);
   epochs_.push_back(line);
   result_.train_loss = train_loss;
@@ -430,6 +487,7 @@ void Trainer::finish_epoch(std::int64_t epoch) {
 
   save_weights(best, epoch);
   average.reset();
+  if (processes_) require_same_weights(*processes_, model_);
   log_metrics(line);
   write_events(line);
   save_state(epoch + 1, 0);
@@ -442,7 +500,7 @@ TrainResult Trainer::run() {
     // Fewer than there were, if changes were accepted.
     batch = std::min(setup_.progress.at("batch").get<std::int64_t>(), train_loader_->batches_per_epoch());
   }
-  const auto stale = [&] { return o_.patience > 0 && epoch - best_epoch_ >= o_.patience && val_loader_; };
+  const auto stale = [&] { return o_.patience > 0 && epoch - best_epoch_ >= o_.patience && has_val_; };
   if (epoch < *o_.epochs) train_loader_->start_epoch(epoch, batch);
   if (setup_.progress.is_null() && o_.on_nonfinite == "rewind") save_state(epoch, batch);
   for (; epoch < *o_.epochs && !steps_used_up() && !(epoch > 0 && batch == 0 && stale());
@@ -451,13 +509,14 @@ TrainResult Trainer::run() {
     if (profile_) finish_profile();
     if (whole) finish_epoch(epoch);
     // A stop that comes while the last epoch is validated changes nothing.
-    const Stop stop = stop_asked();
+    begin_agreement();
+    const Stop stop = agreed_stop();
     if (!whole || (stop != Stop::none && epoch + 1 < *o_.epochs && !steps_used_up())) {
       result_.stopped = stop;
       break;
     }
   }
-  states_->finish();
+  if (states_) states_->finish();
   if (result_.stopped == Stop::none && epoch < *o_.epochs && !steps_used_up())
     console_.say("stopped early: no better epoch than " + std::to_string(best_epoch_) + " in the last " +
                  std::to_string(o_.patience));
@@ -469,11 +528,12 @@ TrainResult Trainer::run() {
   if (own_steps_ >= 4) result_.images_per_s = static_cast<double>(timed_images_) / timed_seconds_;
   if (result_.stopped != Stop::none) return result_;
 
-  io::load_weights(model_, setup_.run.best_weights());
-  if (val_loader_) result_.val = scores_of(predict_loader(model_, *val_loader_, card_, setup_.device));
+  if (writes_) io::load_weights(model_, setup_.run.best_weights());
+  if (processes_) share_state(*processes_, model_, optimizer_);
+  if (has_val_) result_.val = scores_of(predict(val_loader_.get()));
   if (setup_.manifest.count(data::Part::test) > 0) {
     const auto loader = make_loader(setup_, data::Part::test, false);
-    result_.test_predictions = predict_loader(model_, *loader, card_, setup_.device);
+    result_.test_predictions = predict(loader.get());
     result_.test = scores_of(result_.test_predictions);
   }
   return result_;

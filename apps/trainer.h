@@ -42,10 +42,10 @@ struct TrainResult {
   Predictions test_predictions;
 };
 
-/// Trains, writes the run directory but for the report, reads the test part once at the end. A state that
-/// cannot be written between is warned of, and training goes on. Throws Error for a step whose loss or
-/// gradients are no numbers, as --on-nonfinite says, and where the last state or an epoch's weights cannot be
-/// written.
+/// Trains, writes the run directory but for the report, reads the test part once at the end. Of several
+/// processes rank 0 alone writes, and all get the same result. A state that cannot be written between is
+/// warned of, and training goes on. Throws Error for a step whose loss or gradients are no numbers, as
+/// --on-nonfinite says, and where the last state or an epoch's weights cannot be written.
 TrainResult train(const TrainSetup& setup);
 
 /// `train --json`.

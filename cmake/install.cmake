@@ -10,7 +10,7 @@ foreach(target cairn_cuda cairn_emu cairn_kernels_emu)
   endif()
 endforeach()
 set(loaded "")  # by libcairn at run time; nothing links them
-foreach(target cairn_cudnn cairn_cublaslt)
+foreach(target cairn_mpi cairn_nccl cairn_cudnn cairn_cublaslt)
   if(TARGET ${target})
     list(APPEND loaded ${target})
   endif()

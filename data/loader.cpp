@@ -350,6 +350,7 @@ bool Loader::next(Batch& batch) {
     return std::decay_t<decltype(from)>(from.begin(), from.empty() ? from.end() : from.begin() + slot->size);
   };
   batch.size = slot->size;
+  batch.global_size = s.sampler.batch_size(slot->batch);
   batch.images = slot->pixels.get();
   batch.labels = copy(slot->labels);
   batch.labels2 = copy(slot->labels2);

@@ -36,6 +36,7 @@ struct LoaderOptions {
 /// a caller that is still copying one batch takes the next into another Batch.
 struct Batch {
   int64_t size = 0;
+  int64_t global_size = 0;           // of all processes' parts of the batch
   const uint8_t* images = nullptr;   // [size, S, S, 3] RGB
   std::vector<int32_t> labels;       // [size]
   std::vector<int32_t> labels2;      // [size] partner's label where images are mixed; else empty

@@ -70,10 +70,13 @@ void write_manifest(const std::string& path, const Manifest& manifest) {
 
 Manifest read_manifest(const std::string& path) {
   const std::vector<uint8_t> bytes = read_file(path);
-  const std::vector<CsvRecord> records =
-      parse_csv({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path);
+  return parse_manifest({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path);
+}
+
+Manifest parse_manifest(std::string_view text, const std::string& name) {
+  const std::vector<CsvRecord> records = parse_csv(text, name);
   const auto fail = [&](const CsvRecord& record, const std::string& what) {
-    throw InputError(printable(path) + ":" + std::to_string(record.line) + ": " + what);
+    throw InputError(printable(name) + ":" + std::to_string(record.line) + ": " + what);
   };
   int columns[5];
   for (int i = 0; i < 5; ++i) {

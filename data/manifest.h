@@ -37,6 +37,8 @@ struct Manifest {
 void write_manifest(const std::string& path, const Manifest& manifest);
 /// Throws InputError with the line number for anything that write_manifest would not have written.
 Manifest read_manifest(const std::string& path);
+/// The same of its text; `name` stands in messages.
+Manifest parse_manifest(std::string_view text, const std::string& name);
 
 /// What the parts share by content or duplicate group, one line each, at most `limit`; empty: nothing leaks.
 std::vector<std::string> find_leaks(const Manifest& manifest, size_t limit = 10);

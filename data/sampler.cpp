@@ -113,6 +113,10 @@ int64_t Sampler::local_batch_size(int64_t batch) const {
   return std::clamp<int64_t>(epoch_images_ - first_position(batch), 0, local);
 }
 
+int64_t Sampler::batch_size(int64_t batch) const {
+  return std::min(options_.batch_size, epoch_images_ - batch * options_.batch_size);
+}
+
 Sampler::Pick Sampler::pick(int64_t epoch, int64_t position) const {
   const auto time = static_cast<uint64_t>(epoch);
   auto place = static_cast<uint64_t>(position);

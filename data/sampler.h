@@ -43,6 +43,8 @@ class Sampler {
   int64_t batches_per_epoch() const { return batches_; }
   /// Images of this process in a batch of the epoch, and the position of its first one.
   int64_t local_batch_size(int64_t batch) const;
+  /// Of all processes.
+  int64_t batch_size(int64_t batch) const;
   int64_t first_position(int64_t batch) const;
   /// The item (an element of `items`) and its label at a position in [0, epoch_images()).
   struct Pick {

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <atomic>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "engine/dry_run.h"
+#include "engine/gradient_hook.h"
 #include "engine/profile_range.h"
 #include "engine/tape_observer.h"
 #include "kernels/pointwise.h"
@@ -14,6 +16,25 @@ namespace cairn {
 namespace {
 
 thread_local bool grad_mode = true;
+thread_local const std::function<void(const TensorImpl&)>* leaf_hook = nullptr;
+
+/// Counts the ops that are still to add to a leaf's gradient, and tells the hook of those that have none
+/// left.
+class LeafUses {
+ public:
+  explicit LeafUses(const std::vector<std::shared_ptr<Node>>& order) {
+    for (const auto& node : order)
+      for (const Node::Input& in : node->inputs)
+        if (in.leaf) ++uses_[in.leaf.get()];
+  }
+  void done(const Node& node) {
+    for (const Node::Input& in : node.inputs)
+      if (in.leaf && --uses_[in.leaf.get()] == 0) (*leaf_hook)(*in.leaf);
+  }
+
+ private:
+  std::unordered_map<const TensorImpl*, int> uses_;
+};
 
 /// Where a gradient lands: in the producer's node while backward runs, or in the leaf's buffer.
 Grads::Target accumulate_into(Tensor& grad, bool& arrived, const Shape& shape, DType dtype, Device device) {
@@ -27,6 +48,12 @@ Grads::Target accumulate_into(Tensor& grad, bool& arrived, const Shape& shape, D
 bool grad_enabled() { return grad_mode; }
 NoGrad::NoGrad() : previous_(std::exchange(grad_mode, false)) {}
 NoGrad::~NoGrad() { grad_mode = previous_; }
+
+GradientHook::GradientHook(std::function<void(const TensorImpl&)> whole) : whole_(std::move(whole)) {
+  if (leaf_hook) throw Error("backward: one gradient hook at a time");
+  leaf_hook = &whole_;
+}
+GradientHook::~GradientHook() { leaf_hook = nullptr; }
 
 Node::~Node() {
   // A long chain would otherwise free itself by recursion and run out of stack.
@@ -170,6 +197,8 @@ void Tensor::backward(const Tensor& gradient) const {
 
   const NoGrad no_grad;
   TapeObserver* const observer = TapeObserver::current();
+  std::optional<LeafUses> uses;
+  if (leaf_hook) uses.emplace(order);
   for (std::shared_ptr<Node>& node : order) {
     if (node->grad.defined()) {
       const ProfileRange range(device(), node->op, node->layer.c_str());
@@ -178,6 +207,7 @@ void Tensor::backward(const Tensor& gradient) const {
       node->backward(grads);
       if (observer) observer->after_backward(*node);
     }
+    if (uses) uses->done(*node);
     node->backward = nullptr;
     node->grad = Tensor();
     node.reset();

@@ -3,11 +3,10 @@
 #include <dlfcn.h>
 
 #include <array>
-#include <filesystem>
 #include <map>
 #include <mutex>
-#include <system_error>
 
+#include "engine/shared_object.h"
 #include "kernels/backend.h"
 #include "kernels/device.h"
 #include "kernels/error.h"
@@ -35,34 +34,6 @@ constexpr std::array<Provider, 2> kProviders = {{
      "dynamic loader finds libcublasLt"},
 }};
 
-/// The folder of the shared library (or program) that this code is in.
-std::filesystem::path own_folder() {
-  Dl_info info{};
-  std::error_code error;
-  if (!dladdr(reinterpret_cast<const void*>(&backend_parts), &info) || !info.dli_fname) return {};
-  return std::filesystem::absolute(info.dli_fname, error).parent_path();
-}
-
-/// Opened for good: kernels that are queued may outlive any owner.
-struct Library {
-  void* handle = nullptr;
-  bool exists = false;
-  std::string error = {};
-};
-Library open_library(const std::string& name) {
-  Library library;
-  const std::filesystem::path file = own_folder() / ("libcairn_" + name + ".so");
-  std::error_code error;
-  library.exists = std::filesystem::exists(file, error);
-  if (!library.exists) return library;
-  library.handle = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
-  if (!library.handle) {
-    const char* why = dlerror();
-    library.error = why ? why : "the dynamic loader gave no reason";
-  }
-  return library;
-}
-
 struct Loaded {
   std::vector<BackendPart> parts;
   CairnCudaSelfTest* self_test = nullptr;
@@ -75,7 +46,7 @@ BackendPart load_kernels(Loaded& loaded) {
     part.advice = "scripts/build cuda";
     return part;
   }
-  const Library library = open_library("cuda");
+  const SharedObject library = open_shared_object("cuda");
   part.in_build = library.exists;
   if (!library.exists) {
     part.found = "no CUDA backend in this build";
@@ -102,7 +73,7 @@ BackendPart load_provider(const Provider& provider, bool wanted) {
     part.found = part.name + " is left out, as CAIRN_WITHOUT says";
     return part;
   }
-  const Library library = open_library(provider.file);
+  const SharedObject library = open_shared_object(provider.file);
   part.in_build = library.exists;
   part.advice = provider.advice;
   if (!library.exists) {
@@ -136,11 +107,23 @@ const Loaded& loaded() {
 
 const std::vector<BackendPart>& backend_parts() { return loaded().parts; }
 
+const BackendPart& collective_part() {
+  static const BackendPart& once = *new BackendPart([] {
+    loaded();  // its devices
+    constexpr Provider kNccl = {"NCCL", "nccl",
+                                "install NCCL 2 for this CUDA version (NVIDIA's repository: apt-get install "
+                                "libnccl2 libnccl-dev), so that the dynamic loader finds libnccl.so.2"};
+    return load_provider(kNccl,
+                         kernels::device_api(DeviceType::cuda) || kernels::device_api(DeviceType::cuda_emu));
+  }());
+  return once;
+}
+
 void load_fp64_kernels() {
   static std::mutex mutex;
   const std::lock_guard lock(mutex);
   if (kernels::relu_forward.filled(DeviceType::cpu, DType::f64)) return;
-  const Library library = open_library("f64");
+  const SharedObject library = open_shared_object("f64");
   if (!library.handle)
     throw Error("the kernels in double cannot be loaded: " +
                 (library.exists ? library.error : "there is no libcairn_f64.so beside libcairn.so") +

@@ -22,6 +22,9 @@ struct BackendPart {
 /// providers out, so that the plain kernels can be compared with them.
 const std::vector<BackendPart>& backend_parts();
 
+/// NCCL, which several processes on GPUs need: libcairn_nccl.so, loaded at the first call.
+const BackendPart& collective_part();
+
 /// Makes the CPU's kernels in double available, for gradient checks: libcairn_f64.so, beside libcairn.so.
 /// Does nothing where they are there already. Throws Error if it cannot be loaded.
 void load_fp64_kernels();

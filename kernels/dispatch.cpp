@@ -4,6 +4,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "kernels/collective.h"
 #include "kernels/device.h"
 
 namespace cairn {
@@ -61,6 +62,7 @@ namespace {
 constinit SlotBase* slots_head = nullptr;
 constinit std::mutex slots_mutex;  // plugins may be loaded from any thread
 constinit const DeviceApi* device_apis[kDeviceTypeCount] = {};
+constinit const CollectiveApi* collective_apis[kDeviceTypeCount] = {};
 }  // namespace
 
 void SlotBase::mark(DeviceType device, DType dtype, bool on) {
@@ -93,6 +95,10 @@ std::vector<const SlotBase*> all_slots() {
 
 const DeviceApi* device_api(DeviceType type) { return device_apis[static_cast<int>(type)]; }
 void register_device_api(DeviceType type, const DeviceApi* api) { device_apis[static_cast<int>(type)] = api; }
+const CollectiveApi* collective_api(DeviceType type) { return collective_apis[static_cast<int>(type)]; }
+void register_collective_api(DeviceType type, const CollectiveApi* api) {
+  collective_apis[static_cast<int>(type)] = api;
+}
 
 }  // namespace kernels
 }  // namespace cairn

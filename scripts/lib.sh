@@ -6,7 +6,7 @@ cd "$repository"
 
 # What a build needs on Debian and Ubuntu; each library has its line in third_party/README.md.
 build_packages="g++ cmake ninja-build pkg-config libdnnl-dev libhwy-dev libjpeg-dev libwebp-dev zlib1g-dev libdeflate-dev libstb-dev libonnx-dev libprotobuf-dev
-  libxxhash-dev nlohmann-json3-dev libcli11-dev libcpp-httplib-dev libjs-chart.js libgtest-dev libgmock-dev"
+  libxxhash-dev nlohmann-json3-dev libcli11-dev libcpp-httplib-dev libopenmpi-dev openmpi-bin libjs-chart.js libgtest-dev libgmock-dev"
 
 fail() {
   echo "$(basename "$0"): $1" >&2

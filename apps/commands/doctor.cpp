@@ -14,6 +14,7 @@
 #include "apps/self_test.h"
 #include "engine/backend.h"
 #include "engine/device.h"
+#include "engine/distributed/transport.h"
 #include "kernels/cpu/cpu_info.h"
 #include "kernels/device.h"
 
@@ -128,6 +129,14 @@ Finding device_finding(DeviceType type) {
   return {name, found, false, faults};
 }
 
+// For several processes.
+Finding mpi_finding() {
+  std::string found;
+  const bool works = distributed::mpi_available(found);
+  return {"MPI", found, works,
+          "one process trains alone; for several, with mpirun: " + std::string(distributed::kMpiCure)};
+}
+
 // Libraries that are compiled in are named by their headers' version, the others by what was loaded.
 std::vector<Finding> examine() {
   const std::string jpeg = "API " + std::to_string(JPEG_LIB_VERSION);
@@ -154,7 +163,10 @@ std::vector<Finding> examine() {
       httplib_finding(),
       charts_finding(),
       {"zlib", zlibVersion(), true, ""}};
+  findings.push_back(mpi_finding());
   for (const BackendPart& part : backend_parts()) findings.push_back(backend_finding(part));
+  if (kernels::device_api(DeviceType::cuda) || kernels::device_api(DeviceType::cuda_emu))
+    findings.push_back(backend_finding(collective_part()));
   findings.push_back(ops_finding({DeviceType::cpu, 0}));
   for (const DeviceType type : {DeviceType::cuda, DeviceType::cuda_emu}) {
     findings.push_back(device_finding(type));

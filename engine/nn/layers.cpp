@@ -1,5 +1,7 @@
 #include "engine/nn/layers.h"
 
+#include "engine/distributed/sync_batch_norm.h"
+
 #include <algorithm>
 #include <atomic>
 
@@ -105,8 +107,9 @@ Tensor BatchNorm2d::fused(const Tensor& x, const Tensor& residual, Activation ac
     const Tensor y = fused(x, {}, Activation::none);
     return activated(activation, residual.defined() ? add(y, residual) : y);
   }
-  return training() ? batch_norm(x, tensors(), residual, activation, momentum_, eps_)
-                    : batch_norm_inference(x, tensors(), residual, activation, eps_);
+  if (!training()) return batch_norm_inference(x, tensors(), residual, activation, eps_);
+  if (processes_) return sync_batch_norm(x, tensors(), residual, activation, momentum_, eps_, *processes_);
+  return batch_norm(x, tensors(), residual, activation, momentum_, eps_);
 }
 
 void ConvBatchNorm::set_folding(bool on) { folding = on; }

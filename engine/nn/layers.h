@@ -9,6 +9,10 @@
 #include "engine/nn/init.h"
 #include "engine/nn/module.h"
 
+namespace cairn::distributed {
+class Collective;
+}
+
 /// Layers: an op, its parameters under PyTorch's names and PyTorch's initialisation. Parameters are fp32 on
 /// the CPU until Module::to() moves them; a layer computes in the dtype of its input.
 namespace cairn::nn {
@@ -73,8 +77,12 @@ class BatchNorm2d : public Module {
   Tensor fused(const Tensor& x, const Tensor& residual, Activation activation);
   BatchNormTensors tensors() const { return {weight_, bias_, running_mean_, running_var_}; }
   float eps() const { return eps_; }
+  /// From now on the statistics of training are those of all processes' images; null: of this one's.
+  /// `processes` must outlive the layer's use.
+  void synchronize(distributed::Collective* processes) { processes_ = processes; }
 
  private:
+  distributed::Collective* processes_ = nullptr;
   float momentum_;
   float eps_;
   Tensor& weight_;

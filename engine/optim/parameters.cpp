@@ -13,7 +13,28 @@ constexpr std::int64_t kAlign = 16;  // floats: 64 bytes, a cache line and an AV
 
 std::int64_t aligned(std::int64_t n) { return (n + kAlign - 1) / kAlign * kAlign; }
 
+// The tensor, for all who hold it, becomes the slice of `flat` at `offset`, with its values.
+void move_into(const Tensor& t, const Tensor& flat, std::int64_t offset) {
+  const Tensor slice = flat.alias(t.shape(), offset);
+  call(kernels::cast, t.queue(), {t.view(), slice.out()});
+  t.impl()->storage = slice.impl()->storage;
+  t.impl()->offset_bytes = slice.impl()->offset_bytes;
+}
+
 }  // namespace
+
+Tensor pack(const std::vector<Tensor>& tensors) {
+  if (tensors.empty()) return {};
+  std::int64_t total = 0;
+  for (const Tensor& t : tensors) total += aligned(t.numel());
+  const Tensor flat = zeros({total}, DType::f32, tensors[0].device());
+  std::int64_t offset = 0;
+  for (const Tensor& t : tensors) {
+    move_into(t, flat, offset);
+    offset += aligned(t.numel());
+  }
+  return flat;
+}
 
 FlatParameters::FlatParameters(nn::Module& module) : buffers_(module.named_buffers()) {
   std::int64_t total = 0;
@@ -33,11 +54,8 @@ FlatParameters::FlatParameters(nn::Module& module) : buffers_(module.named_buffe
     if (p.device() != device)
       throw Error("FlatParameters: " + s.parameter.name + " is on " + to_string(p.device()) + ", others on " +
                   to_string(device) + "; move the whole module");
-    const Tensor slice = values_.alias(p.shape(), s.offset);
-    call(kernels::cast, p.queue(), {p.view(), slice.out()});
     // The handle is shared with the module, which from here on reads and trains the slice.
-    p.impl()->storage = slice.impl()->storage;
-    p.impl()->offset_bytes = slice.impl()->offset_bytes;
+    move_into(p, values_, s.offset);
     p.bind_grad(grads_.alias(p.shape(), s.offset));
     const std::int64_t end = s.offset + p.numel(), gap = aligned(p.numel()) - p.numel();
     if (gap == 0) continue;

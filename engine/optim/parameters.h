@@ -7,6 +7,10 @@
 
 namespace cairn::optim {
 
+/// Packs fp32 tensors of one device into one flat buffer, of which they become 64-byte aligned slices, the
+/// gaps between them zero: whoever holds them reads and writes the buffer from then on. Undefined for none.
+Tensor pack(const std::vector<Tensor>& tensors);
+
 /// All parameters of a module that want a gradient, packed into one flat fp32 buffer, and their gradients
 /// into another, so that an optimiser step, a norm or an all-reduce is one pass. The module's tensors become
 /// slices of the buffers: 64-byte aligned, the gaps between them zero. Move the module to its device first;

@@ -43,8 +43,8 @@ std::string png(unsigned width, unsigned height, const std::string& rows) {
 
 Outcome cairn(const std::string& arguments) { return Running(arguments).end(); }
 
-Running::Running(const std::string& arguments) {
-  const std::string command = std::string("exec ") + CAIRN_PROGRAM + " " + arguments + " >" +
+Running::Running(const std::string& arguments, const std::string& launcher) {
+  const std::string command = "exec " + launcher + " " + CAIRN_PROGRAM + " " + arguments + " >" +
                               folder_.path("out") + " 2>" + folder_.path("err") + " </dev/null";
   setenv("OMP_NUM_THREADS", "2", 1);
   setenv("OMP_WAIT_POLICY", "passive",

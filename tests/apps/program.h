@@ -18,10 +18,10 @@ struct Outcome {
 /// machine.
 Outcome cairn(const std::string& arguments);
 
-/// The program, running beside the test.
+/// The program, running beside the test; with `launcher`, e.g. "mpirun -n 2", that command runs it.
 class Running {
  public:
-  explicit Running(const std::string& arguments);
+  explicit Running(const std::string& arguments, const std::string& launcher = {});
   /// Ends it with SIGKILL if it still runs.
   ~Running();
   Running(const Running&) = delete;

@@ -65,6 +65,7 @@ const std::map<std::string, std::string> kCpuExceptions = {
     {"conv2d_pack", "fp32, bf16"},
     // Parameters are fp32 whatever the compute dtype is.
     {"adam_step", "fp32, fp64"},
+    {"batch_norm_statistics", "fp32, fp64"},
     {"ema_step", "fp32, fp64"},
     {"sgd_step", "fp32, fp64"},
 };
