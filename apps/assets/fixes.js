@@ -21,6 +21,7 @@ function writeFixes() {
   if (link.href) URL.revokeObjectURL(link.href);
   link.href = URL.createObjectURL(new Blob([fixes.text], {type: 'text/csv'}));
   document.getElementById('count').textContent = fixes.count;
+  link.closest('footer').hidden = fixes.count === 0;
 }
 
 document.addEventListener('input', e => {

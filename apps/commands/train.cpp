@@ -7,6 +7,7 @@
 #include "apps/commands/commands.h"
 #include "apps/data_options.h"
 #include "apps/exact_json.h"
+#include "apps/interim_report.h"
 #include "apps/memory_plan.h"
 #include "apps/report_page.h"
 #include "apps/resume_changes.h"
@@ -41,7 +42,7 @@ void ask_to_stop(int signal) {
 }
 
 std::string defaults_table() {
-  std::string text = "Defaults that depend on the model:\n";
+  std::string text = "Defaults by model:\n";
   for (const models::ModelInfo& m : models::all_models()) {
     const models::TrainingDefaults& d = m.defaults;
     text +=
@@ -89,14 +90,25 @@ TrainResult run_one(const Options& options, Device device, const data::Dataset& 
     data::write_manifest(run.split(), manifest);
     if (!fixes.empty()) data::write_file_atomically(run.fixes(), fixes);
   }
-  run.write_config(o, card_of(learner),
+  const ModelCard card = card_of(learner);
+  run.write_config(o, card,
                    {{"device", to_string(device)},
                     {"threads", compute_threads()},
                     {"workers", options.common.workers},
                     {"computed_in", computed_in(o.precision, device)},
                     {"memory", plan_json(plan)}});
-  const TrainSetup setup{learner,    read_text(run.split()), fixes,        run,
-                         state.path, state.progress,         &stop_signal, parse_time_limit(o.time_limit)};
+  InterimReport interim({.run = run, .dataset = dataset, .manifest = manifest, .card = card}, console);
+  const TrainSetup setup{learner,
+                         read_text(run.split()),
+                         fixes,
+                         run,
+                         state.path,
+                         state.progress,
+                         &stop_signal,
+                         parse_time_limit(o.time_limit),
+                         [&](std::int64_t epoch, const Predictions& best) {
+                           interim.update(best, {.epoch = epoch, .epochs = *o.epochs});
+                         }};
   TrainResult result = within(plan, [&] { return train(setup); });
   if (result.stopped != Stop::none) return result;
   write_report({.run = run,
@@ -263,14 +275,20 @@ Command add_train(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   add_train_options(*command, options->train);
   offer_auto_batch(*command);
-  command->add_option("--resume", options->resume, "go on with this run, to the same bits");
-  command->add_flag("--accept-changes", options->accept_changes,
-                    "with --resume: go on though the data or options are not those that the run began with");
+  constexpr const char* kHeading = "One run more, or several";
+  command->add_option("--resume", options->resume, "go on with the run in this folder, to the same bits")
+      ->group(kHeading);
+  command
+      ->add_flag("--accept-changes", options->accept_changes,
+                 "with --resume: go on though the data or options are not those that the run began with")
+      ->group(kHeading);
   command->add_option("--folds", options->folds, "cross-validation: so many runs, each image tested once")
-      ->check(CLI::Range(2, 1000));
+      ->check(CLI::Range(2, 1000))
+      ->group(kHeading);
   command->add_option("--seeds", options->seeds, "so many runs (a fold), with seeds from --seed on")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1000));
+      ->check(CLI::Range(1, 1000))
+      ->group(kHeading);
   add_common(*command, options->common);
   command->footer(defaults_table());
   return {command, [command, options] {

@@ -225,7 +225,7 @@ std::string inspection_text(const Inspection& inspection) {
        [&](std::size_t i) { return inspection.damaged[i].path + ": " + inspection.damaged[i].reason; });
   list_groups("images under two labels", inspection.conflicts);
   list_groups("images that look alike under two labels", inspection.alike_conflicts);
-  list_groups("images that lie there more than once", inspection.copies);
+  list_groups("images that are there more than once", inspection.copies);
   list_groups("images that look alike", inspection.look_alikes);
   list("images turned by EXIF", inspection.turned.size(),
        [&](std::size_t i) { return dataset.items[inspection.turned[i]].path; });

@@ -38,7 +38,7 @@ class Page {
                  inspection_.conflicts);
     write_groups("Images that look alike under two labels", "Look closely: one of the labels may be wrong.",
                  inspection_.alike_conflicts);
-    write_groups("Images that lie there more than once", "All but the first of each are ticked.",
+    write_groups("Images that are there more than once", "All but the first of each are ticked.",
                  inspection_.copies);
     write_groups("Images that look alike",
                  "Resized, recompressed, cropped or brightened copies; the split keeps them in one part.",
