@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdio>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <string>
@@ -7,6 +8,7 @@
 #include <zlib.h>
 #include <nlohmann/json.hpp>
 
+#include "apps/assets/assets.h"
 #include "apps/commands/commands.h"
 #include "apps/options.h"
 #include "apps/self_test.h"
@@ -26,7 +28,8 @@ struct Finding {
   std::string what;
   std::string found;
   bool works;
-  std::string advice;  // what to do where it does not
+  std::string advice;       // what to do where it does not
+  bool trustworthy = true;  // false: it is there, and computes what is wrong
 };
 
 Finding cpu_finding() {
@@ -36,8 +39,7 @@ Finding cpu_finding() {
 }
 
 Finding precision_finding() {
-  const kernels::CpuInfo& cpu = kernels::cpu_info();
-  const bool native = cpu.amx_bf16 || cpu.avx512_bf16;
+  const bool native = fast_dtype({DeviceType::cpu, 0}) == DType::bf16;
   return {"precision on the CPU",
           native ? "bf16 (--precision auto), fp32" : "fp32 (--precision auto), bf16 works but is slow", true,
           ""};
@@ -79,6 +81,22 @@ Finding onnx_finding() {
 #endif
 }
 
+Finding httplib_finding() {
+#ifdef CAIRN_HAVE_HTTPLIB
+  return {"cpp-httplib", "in this build: cairn serve answers", true, ""};
+#else
+  return {"cpp-httplib", "not in this build", false,
+          "sudo apt-get install libcpp-httplib-dev, then scripts/build: cairn serve needs it"};
+#endif
+}
+
+Finding charts_finding() {
+  if (!assets::chart_js.empty()) return {"Chart.js", "in this build: reports draw their curves", true, ""};
+  return {
+      "Chart.js", "not in this build", false,
+      "sudo apt-get install libjs-chart.js, then scripts/build: reports show curves as tables without it"};
+}
+
 // The ops of a step, forward and backward, against plain arithmetic.
 Finding ops_finding(Device device) {
   const std::string fault = self_test(device);
@@ -87,7 +105,9 @@ Finding ops_finding(Device device) {
             "convolution, batch norm, pooling, linear, loss: as they should be", true, ""};
   return {"ops on " + to_string(device), fault, false,
           "do not trust results of " + to_string(device) +
-              ": use --device cpu, update the driver or libraries above, and report it with this output"};
+              (device.type == DeviceType::cpu ? ": update" : ": use --device cpu, update the driver or") +
+              " the libraries above, and report it with this output",
+          false};
 }
 
 // Each device with its launch self-test.
@@ -131,6 +151,8 @@ std::vector<Finding> examine() {
        "sudo apt-get install libjpeg-dev (libjpeg-turbo): other ones are slower"},
       webp_finding(),
       onnx_finding(),
+      httplib_finding(),
+      charts_finding(),
       {"zlib", zlibVersion(), true, ""}};
   for (const BackendPart& part : backend_parts()) findings.push_back(backend_finding(part));
   findings.push_back(ops_finding({DeviceType::cpu, 0}));
@@ -147,13 +169,15 @@ std::vector<Finding> examine() {
 int run(const CommonOptions& o) {
   Console console(o.quiet, o.json);
   const std::vector<Finding> findings = examine();
+  const int status =
+      std::all_of(findings.begin(), findings.end(), [](const Finding& f) { return f.trustworthy; }) ? 0 : 1;
   if (o.json) {
     nlohmann::json json = {{"version", CAIRN_VERSION}, {"findings", nlohmann::json::array()}};
     for (const Finding& f : findings)
       json["findings"].push_back(
           {{"what", f.what}, {"found", f.found}, {"works", f.works}, {"advice", f.advice}});
     console.result(json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-    return 0;
+    return status;
   }
   console.result("cairn " CAIRN_VERSION);
   for (const Finding& f : findings) {
@@ -162,7 +186,7 @@ int run(const CommonOptions& o) {
     console.result(std::string(f.works ? "  ok  " : "  --  ") + name + f.found);
     if (!f.works) console.result("        " + one_line(f.advice));
   }
-  return 0;
+  return status;
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "apps/self_test.h"
 #include "kernels/dispatch.h"
@@ -18,14 +19,19 @@ TEST(Doctor, EveryFindingThatDoesNotWorkHasOneLineOfCure) {
   ASSERT_EQ(o.status, 0) << o.err;
   const json report = json::parse(o.out);
   bool ops = false;
+  std::set<std::string> named;
   for (const json& f : report["findings"]) {
     if (!f["works"].get<bool>()) {
       EXPECT_FALSE(f["advice"].get<std::string>().empty()) << f;
     }
     EXPECT_THAT(f["advice"].get<std::string>(), testing::Not(testing::HasSubstr("\n")));
+    named.insert(f["what"].get<std::string>());
     if (f["what"] == "ops on cpu") ops = f["works"].get<bool>();
   }
   EXPECT_TRUE(ops) << o.out;
+  // Every library that a build may lack.
+  for (const char* library : {"libwebp", "libonnx", "cpp-httplib", "Chart.js"})
+    EXPECT_TRUE(named.contains(library)) << library;
   // The text has the same findings, and a cure under each that is marked.
   const std::vector<std::string> lines = lines_of(cairn("doctor").out);
   for (std::size_t i = 0; i + 1 < lines.size(); ++i)
