@@ -57,9 +57,10 @@ CheckedData check_data(const std::string& path, const CheckOptions& check, Conso
   const auto groups = data::find_look_alikes(looks, check.workers);
   checked.near_duplicates = data::joining_pairs(groups);
   if (!groups.empty())
-    console.say(std::to_string(groups.size()) + " groups of images that look alike, " +
-                std::to_string(groups.size() + checked.near_duplicates.size()) +
-                " images in all, stay in one part each (--near-duplicates ignore: only equal files do)");
+    console.say(
+        std::to_string(groups.size()) + (groups.size() == 1 ? " group" : " groups") +
+        " of images that look alike, " + std::to_string(groups.size() + checked.near_duplicates.size()) +
+        " images in all; each group stays in one part (--near-duplicates ignore: only equal files do)");
   return checked;
 }
 
@@ -99,8 +100,15 @@ void say_parts(const data::Dataset& dataset, const data::Manifest& manifest, Con
   }
   if (dataset.classes.size() > kMostLines)
     console.say("  ... and " + std::to_string(dataset.classes.size() - kMostLines) + " classes more");
-  line("all", std::to_string(manifest.count(data::Part::train)),
-       std::to_string(manifest.count(data::Part::val)), std::to_string(manifest.count(data::Part::test)));
+  const std::int64_t val = manifest.count(data::Part::val), test = manifest.count(data::Part::test);
+  line("all", std::to_string(manifest.count(data::Part::train)), std::to_string(val), std::to_string(test));
+  // An accuracy of so few images is uncertain by 14 points and more, either way.
+  constexpr std::int64_t kFew = 50;
+  const std::int64_t least = val == 0 || test == 0 ? std::max(val, test) : std::min(val, test);
+  if (least > 0 && least < kFew)
+    console.say(
+        "few images to judge by: figures of " + std::to_string(least) + (least == 1 ? " image" : " images") +
+        " swing widely; --folds 5 tests every image once, --init starts from weights that have seen more");
 }
 
 data::Manifest split_for(const TrainOptions& o, const CheckedData& checked, Console& console) {

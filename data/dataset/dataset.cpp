@@ -81,8 +81,9 @@ void finish_dataset(Dataset& dataset, const std::string& name) {
                                "': a classifier needs two to learn anything");
   }
   if (dataset.ignored_files > 0) {
-    dataset.warnings.push_back(std::to_string(dataset.ignored_files) +
-                               " files were passed over: they are no images that cairn knows by their names");
+    dataset.warnings.push_back(
+        (dataset.ignored_files == 1 ? "1 file was" : std::to_string(dataset.ignored_files) + " files were") +
+        std::string(" passed over: images end in .jpg, .png, .webp, .bmp, .gif, .tga or .ppm"));
   }
 }
 

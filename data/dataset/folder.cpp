@@ -80,8 +80,9 @@ Dataset open_folder(const std::string& root) {
                      "/CLASS/, one folder a class");
   }
   if (stray > 0) {
-    dataset.warnings.push_back(std::to_string(stray) + " images lie in " + printable(root) +
-                               " itself, in no class folder, and were passed over");
+    dataset.warnings.push_back((stray == 1 ? "1 image lies" : std::to_string(stray) + " images lie") +
+                               " in " + printable(root) + " itself, in no class folder, and " +
+                               (stray == 1 ? "was" : "were") + " passed over");
   }
   finish_dataset(dataset, printable(root));
   return dataset;
@@ -89,7 +90,8 @@ Dataset open_folder(const std::string& root) {
 
 Dataset open_files(const std::vector<std::string>& paths) {
   Dataset dataset;
-  for (const std::string& path : paths) {
+  for (std::string path : paths) {
+    while (path.size() > 1 && path.ends_with('/')) path.pop_back();  // "holiday/": a.jpg is holiday/a.jpg
     std::error_code error;
     if (fs::is_directory(path, error)) {
       std::vector<FolderId> above;

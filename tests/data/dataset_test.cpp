@@ -39,8 +39,8 @@ TEST(FolderDataset, SortsClassesAndFilesAndSearchesDeep) {
   EXPECT_THAT(paths_of(dataset), ElementsAre("cats/one.webp", "cats/two.jpeg", "dogs/a/z.jpg", "dogs/b.PNG"));
   EXPECT_EQ(dataset.items[2].label, 1);
   EXPECT_EQ(dataset.ignored_files, 1);
-  EXPECT_THAT(dataset.warnings, Contains(HasSubstr("1 images lie in")));
-  EXPECT_THAT(dataset.warnings, Contains(HasSubstr("1 files were passed over")));
+  EXPECT_THAT(dataset.warnings, Contains(HasSubstr("1 image lies in")));
+  EXPECT_THAT(dataset.warnings, Contains(HasSubstr("1 file was passed over")));
   EXPECT_THAT(dataset.class_counts(), ElementsAre(2, 2));
   EXPECT_EQ(dataset.read_bytes(dataset.items[2]), std::vector<uint8_t>{'1'});
 }
