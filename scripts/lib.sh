@@ -60,3 +60,18 @@ build_preset() {
     { cat "$log" >&2; fail "configuring $preset failed"; }
   cmake --build --preset "$preset" --parallel "$(nproc)" "$@"
 }
+
+# peer_python FOLDER REQUIREMENT...: prints a Python that has what the arguments of pip name: PEER_PYTHON, else that of a
+# virtual environment in FOLDER/venv, set up where it is missing.
+peer_python() {
+  local folder=$1
+  shift
+  if [ -n "${PEER_PYTHON:-}" ]; then
+    echo "$PEER_PYTHON"
+    return 0
+  fi
+  install_packages python3-venv >&2
+  [ -x "$folder/venv/bin/python" ] || python3 -m venv "$folder/venv" >&2
+  "$folder/venv/bin/pip" install -q "$@" >&2 || fail "pip could not install $*"
+  echo "$folder/venv/bin/python"
+}

@@ -3,9 +3,9 @@
 
     odd_images.py DUMP_PIXELS [FOLDER...]
 
-DUMP_PIXELS is bench/data/dump_pixels, best from a sanitizers' build. The collections: PngSuite, as pypng 0.20220715 carries
-it (`pip install pypng==0.20220715 pillow==11.3.0 numpy`), and every image under the FOLDERs, by default those of Debian's
-gdk-pixbuf-tests (GIF, PNG, BMP, TGA, PPM, JPEG; among them files made to crash decoders). Exits with 1 if cairn crashed, or if a
+DUMP_PIXELS is bench/data/dump_pixels, best from a sanitizers' build. The collections: PngSuite, as pypng 0.20220715's
+source package carries it (code/pngsuite.py, to be found by PYTHONPATH; scripts/check-peers sees to that), and every
+image under the FOLDERs, by default those of Debian's gdk-pixbuf-tests (GIF, PNG, BMP, TGA, PPM, JPEG; among them files made to crash decoders). Exits with 1 if cairn crashed, or if a
 file of PngSuite that Pillow reads is refused or read otherwise, 16-bit depths apart, for which cairn has its own rule, and
 tbbn1g04, whose transparent grey of 4 bits Pillow compares with samples of 8, so that nothing is transparent.
 """

@@ -4,7 +4,7 @@
 On a desktop and on a phone, light and dark: no console error, nothing fetched, every chart drawn, no sideways scrolling,
 the matrix' cells open their images, ticks become a fixes.csv. With --shots FOLDER it keeps screenshots.
 
-Needs selenium==4.* and Debian's chromium, chromium-driver.
+Needs selenium==4.*, Pillow and Debian's chromium, chromium-driver.
 
     python tests/peers/report_page.py --report runs/first/report.html [--inspect page.html] [--shots docs/screenshots]
 """
@@ -12,6 +12,7 @@ import argparse
 import os
 import time
 
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
@@ -31,6 +32,13 @@ def open_browser(folder: str) -> webdriver.Chrome:
     browser.set_page_load_timeout(120)
     browser.set_script_timeout(120)
     return browser
+
+
+def save_small(browser: webdriver.Chrome, path: str) -> None:
+    """A screenshot for the docs: 128 colours, and no larger than 150 KB."""
+    browser.save_screenshot(path)
+    Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
+    assert os.path.getsize(path) <= 150_000, f"{path}: {os.path.getsize(path)} bytes"
 
 
 def dress(browser: webdriver.Chrome, size: tuple[int, int], dark: bool) -> None:
@@ -92,13 +100,10 @@ def check_ticks(browser: webdriver.Chrome) -> str:
     return f"{count} fixes"
 
 
-def shoot(browser: webdriver.Chrome, folder: str, name: str, size: tuple[int, int], selector: str | None = None) -> None:
-    if selector:
-        browser.execute_script("document.querySelector(arguments[0]).scrollIntoView()", selector)
-    else:
-        browser.execute_script("scrollTo(0, 0)")
+def shoot(browser: webdriver.Chrome, folder: str, name: str) -> None:
+    browser.execute_script("scrollTo(0, 0)")
     time.sleep(0.3)
-    browser.save_screenshot(os.path.join(folder, name + ".png"))
+    save_small(browser, os.path.join(folder, name + ".png"))
 
 
 def main() -> None:
@@ -120,12 +125,12 @@ def main() -> None:
                     dress(browser, size, dark)
                     browser.get("file://" + os.path.abspath(file))
                     check_whole(browser, name)
+                    if a.shots and (a.all_shots or name in ("report-desktop-light", "report-phone-dark", "inspect-desktop-light")):
+                        shoot(browser, a.shots, name)
                     done = ""
                     if page == "report":
                         done = f", {check_charts(browser, name)} charts, {check_cells(browser)} cells"
                     print(f"{name}: no error, nothing fetched{done}, {check_ticks(browser)}")
-                    if a.shots and (a.all_shots or name in ("report-desktop-light", "report-phone-dark", "inspect-desktop-light")):
-                        shoot(browser, a.shots, name, size)
                     if a.shots and a.all_shots:
                         for i, _ in enumerate(browser.find_elements(By.TAG_NAME, "h2")):
                             browser.execute_script("document.querySelectorAll('h2')[arguments[0]].scrollIntoView()", i)

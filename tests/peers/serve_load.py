@@ -52,16 +52,20 @@ def note(kind, status, problem=None):
 
 
 def good(client, chance):
-    connection = None
+    connection, used = None, 0.0
     while time.monotonic() < end:
         path = chance.choice(paths)
+        if connection and time.monotonic() - used > READ_TIMEOUT / 2:  # about to be closed: no client relies on it
+            connection.close()
+            connection = None
         try:
             connection = connection or http.client.HTTPConnection("127.0.0.1", port, timeout=30)
             start = time.monotonic()
             connection.request("POST", "/predict?logits=1", files[path])
             response = connection.getresponse()
             body = response.read()
-            seconds = time.monotonic() - start
+            used = time.monotonic()
+            seconds = used - start
         except Exception as error:
             note("good", "none", f"no answer: {error!r}")
             connection = None
@@ -181,6 +185,7 @@ print(json.dumps({
     "p99_ms": round(1000 * latencies[len(latencies) * 99 // 100], 1), "max_ms": round(1000 * latencies[-1], 1),
     "same_bits_as_predict": round(sum(same_bits) / len(same_bits), 4),
     "images_a_batch": round(figure["cairn_batch_images_sum"] / figure["cairn_batch_images_count"], 1),
-    "rss_mb": {"start": rss[0] >> 10, "after_a_third": rss[third] >> 10, "most": max(rss) >> 10, "end": rss[-1] >> 10},
+    "rss_mb": {"start": rss[0] >> 10, "after_a_third": rss[third] >> 10, "after_two_thirds": rss[2 * third] >> 10,
+               "most": max(rss) >> 10, "end": rss[-1] >> 10},
     "most_threads": most_threads, "problems": problems[:20], "problem_count": len(problems)}))
 sys.exit(1 if problems else 0)

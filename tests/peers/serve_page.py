@@ -18,8 +18,7 @@ import subprocess
 import tempfile
 import time
 
-from PIL import Image
-from report_page import SIZES, dress, open_browser
+from report_page import SIZES, dress, open_browser, save_small
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -124,9 +123,7 @@ def main() -> None:
         if a.shot:
             os.makedirs(os.path.dirname(a.shot) or ".", exist_ok=True)
             time.sleep(0.3)
-            browser.save_screenshot(a.shot)
-            Image.open(a.shot).convert("RGB").quantize(128).save(a.shot, optimize=True)
-            assert os.path.getsize(a.shot) <= 150_000, f"{a.shot}: {os.path.getsize(a.shot)} bytes"
+            save_small(browser, a.shot)
         service.send_signal(signal.SIGTERM)
         assert service.wait(30) == 0
         browser.find_element(By.ID, "file").send_keys(os.path.abspath(a.images[0]))
