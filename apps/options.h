@@ -113,12 +113,11 @@ void visit_train_options(Options& o, Visitor&& v) {
   v("max-steps", o.max_steps, "stop after so many steps; 0: no limit", Choices{});
   v("batch-size", o.batch_size, "images a step", Choices{});
   v("patience", o.patience, "stop after so many epochs without a better one; 0: never", Choices{});
-  v("optimizer", o.optimizer, "what makes steps of gradients", Choices{"sgd", "adam", "adamw"});
+  v("optimizer", o.optimizer, "", Choices{"sgd", "adam", "adamw"});
   v("lr", o.lr, "learning rate", Choices{});
   v("momentum", o.momentum, "of sgd", Choices{});
   v("nesterov", o.nesterov, "Nesterov momentum, for sgd", Choices{});
-  v("weight-decay", o.weight_decay,
-    "pull towards 0: of the gradient for sgd and adam, of the weights for adamw", Choices{});
+  v("weight-decay", o.weight_decay, "", Choices{});
   v("clip-norm", o.clip_norm, "scale gradients down to this global norm; 0: never", Choices{});
   v("on-nonfinite", o.on_nonfinite,
     "a step whose loss or gradients are no numbers is never taken; stop there, skip its batch, or rewind to "
@@ -135,7 +134,7 @@ void visit_train_options(Options& o, Visitor&& v) {
     "multiply the rate of the parameters of these names: 'layer*=0.1'; may be repeated, the last that fits "
     "counts",
     Choices{});
-  v("schedule", o.schedule, "how the learning rate falls", Choices{"constant", "cosine", "step"});
+  v("schedule", o.schedule, "of the learning rate", Choices{"constant", "cosine", "step"});
   v("warmup-epochs", o.warmup_epochs, "the rate rises linearly over these; fractions allowed", Choices{});
   v("step-epochs", o.step_epochs, "schedule step: epochs between drops; 0: a third of all", Choices{});
   v("step-gamma", o.step_gamma, "schedule step: what the rate is multiplied by", Choices{});
@@ -162,7 +161,7 @@ void visit_train_options(Options& o, Visitor&& v) {
     Choices{"exact", "fast"});
   v("cache-file", o.cache_file, "keep decoded images in this file and in FILE.val, for later runs too",
     Choices{});
-  v("resize", o.resize, "how an image becomes a square", Choices{"stretch", "crop", "pad"});
+  v("resize", o.resize, "to a square", Choices{"stretch", "crop", "pad"});
   v("max-pixels", o.max_pixels, "refuse larger images before decoding", Choices{});
   v("dropout", o.dropout, "in place of the model's own rates", Choices{});
   v("mean", o.mean, "one value or one a channel, subtracted from pixels in 0 ... 1 (default 0.5)", Choices{});
