@@ -130,7 +130,7 @@ TEST(HelpPages, FitATerminalAndSayWhatIsChosen) {
     for (const std::string& line : lines_of(help.substr(0, options))) EXPECT_LE(line.size(), 100U) << line;
   }
   const std::string train = cairn("train --help").out;
-  EXPECT_THAT(train, HasSubstr("--batch-size N              images a step (default 32)\n"));
+  EXPECT_THAT(train, HasSubstr("--momentum X                of sgd (default 0.9)\n"));
   EXPECT_THAT(train, HasSubstr("--lr X                      learning rate (default by model)\n"));
   EXPECT_THAT(train, HasSubstr("(sgd, adam, adamw; default by model)"));
   EXPECT_THAT(cairn("predict --help").out, HasSubstr("--run RUN "));
