@@ -5,6 +5,7 @@
 #include <set>
 #include <string_view>
 
+#include "apps/help_format.h"
 #include "kernels/error.h"
 
 namespace cairn::app {
@@ -58,7 +59,8 @@ void add_config_option(CLI::App& command) {
       .add_option_function<std::string>(
           std::string(kConfig), [](const std::string&) {},
           "TOML file of these options, KEY = VALUE; the command line wins")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->group(kGeneralGroup);
 }
 
 std::vector<std::string> plugins_of_config(const std::vector<std::string>& arguments) {

@@ -1,7 +1,8 @@
 #include "apps/help_pages.h"
 
-#include <sstream>
 #include <vector>
+
+#include "apps/help_format.h"
 
 namespace cairn::app {
 namespace {
@@ -28,20 +29,6 @@ std::string roff(const std::string& text) {
 
 std::string lines_kept(const std::string& text) { return ".nf\n" + roff(text) + "\n.fi\n"; }
 
-// "TEXT:{a,b}" is the type's name and what its check says.
-std::string type_of(const CLI::Option& option) {
-  return option.get_type_name().substr(0, option.get_type_name().find(':'));
-}
-std::vector<std::string> choices_of(const CLI::Option& option) {
-  const std::string type = option.get_type_name();
-  const std::size_t begin = type.find('{'), end = type.find('}');
-  std::vector<std::string> choices;
-  if (begin == std::string::npos || end == std::string::npos) return choices;
-  std::istringstream text(type.substr(begin + 1, end - begin - 1));
-  for (std::string choice; std::getline(text, choice, ',');) choices.push_back(choice);
-  return choices;
-}
-
 // "-h, --help", or the name of a positional argument.
 std::string name_of(const CLI::Option& option) {
   if (!option.nonpositional()) return option.get_name(/*positional=*/true);
@@ -51,24 +38,19 @@ std::string name_of(const CLI::Option& option) {
   return names.substr(0, names.size() - 2);
 }
 
-std::string words(const std::vector<std::string>& list, const char* between = " ") {
+std::string words(const std::vector<std::string>& list) {
   std::string text;
-  for (const std::string& word : list) text += (text.empty() ? "" : between) + word;
+  for (const std::string& word : list) text += (text.empty() ? "" : " ") + word;
   return text;
 }
 
 void append_options(std::string& page, const CLI::App& app) {
   for (const CLI::Option* option : app.get_options()) {
-    const bool flag = option->get_expected_max() == 0;
+    if (option->get_group().empty()) continue;
     page += ".TP\n.B " + roff(name_of(*option));
-    if (!flag && option->nonpositional()) page += " \\fI" + roff(type_of(*option)) + "\\fR";
-    const std::string& says = option->get_description();
-    page += "\n" + (says.empty() ? "" : roff(says) + ".\n");
-    if (const auto choices = choices_of(*option); !choices.empty())
-      page += "One of " + roff(words(choices, ", ")) + ".\n";
-    if (!flag && !option->get_default_str().empty())
-      page += "Default: " + roff(option->get_default_str()) + ".\n";
-    if (option->get_required()) page += "Required.\n";
+    if (const std::string value = value_word(*option); option->nonpositional() && !value.empty())
+      page += " \\fI" + roff(value) + "\\fR";
+    page += "\n" + roff(explained(*option)) + ".\n";
   }
 }
 

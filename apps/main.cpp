@@ -6,6 +6,7 @@
 #include "apps/commands/commands.h"
 #include "apps/config_file.h"
 #include "apps/console.h"
+#include "apps/help_format.h"
 #include "apps/help_pages.h"
 #include "apps/plugins.h"
 #include "apps/processes.h"
@@ -25,13 +26,17 @@ int fail(int status, const std::string& message) {
 }
 
 int run(int argc, char** argv) {
-  CLI::App app{"cairn trains and uses image classifiers", "cairn"};
+  CLI::App app{"trains and uses image classifiers", "cairn"};
+  app.formatter(cairn::app::make_help_formatter());
   app.require_subcommand(1);
   app.set_version_flag("--version", "cairn " CAIRN_VERSION);
   app.footer("Example: cairn train --data photos --out runs/first");
   cairn::app::load_plugins_of(argc, argv);
   const std::vector<cairn::app::Command> commands = cairn::app::add_commands(app);
-  for (const cairn::app::Command& command : commands) cairn::app::add_config_option(*command.app);
+  for (const cairn::app::Command& command : commands) {
+    cairn::app::add_config_option(*command.app);
+    command.app->get_help_ptr()->group(cairn::app::kGeneralGroup);
+  }
   const auto print = [](const std::string& text) {
     std::fputs(text.c_str(), stdout);
     throw CLI::Success();
@@ -49,11 +54,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& help) {  // --help, --version
     return app.exit(help);
   } catch (const CLI::ParseError& error) {
-    if (app.get_subcommands().empty() && argc > 1 && argv[1][0] != '-')
-      return fail(kWrongUse, "there is no command '" + std::string(argv[1]) + "'; see cairn --help");
-    std::string command = "cairn";
-    for (const CLI::App* sub : app.get_subcommands()) command += " " + sub->get_name();
-    return fail(kWrongUse, std::string(error.what()) + "; see " + command + " --help");
+    return fail(kWrongUse, cairn::app::usage_error(app, {argv + 1, argv + argc}, error));
   }
   for (const cairn::app::Command& command : commands) {
     if (!command.app->parsed()) continue;

@@ -5,6 +5,7 @@
 #include <sstream>
 #include <thread>
 
+#include "apps/help_format.h"
 #include "apps/plugins.h"
 #include "apps/precision.h"
 #include "engine/backend.h"
@@ -16,18 +17,38 @@
 namespace cairn::app {
 namespace {
 
+// Where a new heading of --help begins within the table, by the name of its first option.
+constexpr std::pair<std::string_view, const char*> kHeadings[] = {
+    {"data", "Files"},
+    {"model", "Training"},
+    {"image-size", "Images"},
+    {"dropout", "Training"},
+    {"mean", "Images"},
+    {"seed", "Training"},
+    {"checkpoint-every-steps", "Saving and logging"},
+    {"accumulate", "Pieces and several processes"}};
+// What resolve() takes from the model's table where it is not given.
+constexpr std::string_view kByModel[] = {"epochs",          "optimizer", "lr",
+                                         "weight-decay",    "schedule",  "warmup-epochs",
+                                         "label-smoothing", "augment",   "dropout"};
+
 // What the table's options become on the command line.
 struct ToCommandLine {
   CLI::App& command;
+  const char* heading = "";
 
   template <class T>
   void operator()(const char* name, T& value, const std::string& help,
                   const std::vector<std::string>& choices) {
     const std::string flag = "--" + std::string(name);
+    for (const auto& [first, begins] : kHeadings)
+      if (first == name) heading = begins;
     if constexpr (std::is_same_v<T, bool>) {
-      command.add_flag(flag, value, help);
+      command.add_flag(flag, value, help)->group(heading);
     } else {
-      CLI::Option* option = command.add_option(flag, value, help);
+      CLI::Option* option = command.add_option(flag, value, help)->group(heading);
+      if (std::find(std::begin(kByModel), std::end(kByModel), name) != std::end(kByModel))
+        option->default_str("by model");
       if constexpr (std::is_same_v<T, std::vector<std::string>>)
         option->allow_extra_args(false);  // one value each time it is given
       else if constexpr (!std::is_same_v<T, std::vector<double>>)
@@ -86,18 +107,23 @@ std::string number_text(double value) {
 }
 
 void add_output(CLI::App& command, CommonOptions& options) {
-  command.add_flag("--quiet", options.quiet, "only warnings, errors and the result");
-  command.add_flag("--json", options.json, "the result for machines, on standard output");
+  command.add_flag("--quiet", options.quiet, "only warnings, errors and the result")->group(kGeneralGroup);
+  command.add_flag("--json", options.json, "the result for machines, on standard output")
+      ->group(kGeneralGroup);
 }
 
 void add_common(CLI::App& command, CommonOptions& options) {
-  command.add_option("--device", options.device, "auto, cpu, cuda[:N] or cuda-emu")->capture_default_str();
+  command.add_option("--device", options.device, "auto, cpu, cuda[:N] or cuda-emu")
+      ->capture_default_str()
+      ->group(kGeneralGroup);
   command.add_option("--threads", options.threads, "for compute; 0: all cores")
       ->capture_default_str()
-      ->check(CLI::Range(0, 4096));
+      ->check(CLI::Range(0, 4096))
+      ->group(kGeneralGroup);
   command.add_option("--workers", options.workers, "threads that load images; 0: one a core")
       ->capture_default_str()
-      ->check(CLI::Range(0, 4096));
+      ->check(CLI::Range(0, 4096))
+      ->group(kGeneralGroup);
   add_output(command, options);
 }
 
@@ -106,8 +132,11 @@ Device open_device(const CommonOptions& options, Console& console, std::string* 
   std::string reason;
   const Device device = parse_device(options.device, &reason);
   const kernels::DeviceApi* api = kernels::device_api(device.type);
-  std::string line = "device: " + to_string(device) + " (" + (api ? api->describe(device.index) : "") +
-                     "), " + std::to_string(compute_threads()) + " threads: " + reason;
+  // The CPU's description has its threads; beside a GPU they decode and count.
+  std::string line =
+      "device: " + to_string(device) + " (" + (api ? api->describe(device.index) : "") + ")" +
+      (device.type == DeviceType::cpu ? "" : ", " + std::to_string(compute_threads()) + " threads") + ": " +
+      reason;
   if (precision && *precision == "auto") {
     const FastPrecision fast = fast_precision(device);
     *precision = fast.name;

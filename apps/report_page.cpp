@@ -41,6 +41,10 @@ Predictions together(const Predictions& a, const Predictions& b) {
   return all;
 }
 
+std::string title_of(const ModelCard& card, const RunDir& run) {
+  return card.model + " on " + run.options().data;
+}
+
 void keep_temperature(const std::string& weights, const nn::Module& model, double temperature) {
   io::Metadata metadata = io::open_safetensors(weights).metadata;
   const std::string text = nlohmann::json(temperature).dump();
@@ -68,6 +72,20 @@ void write_suspects(const std::string& path, const Predictions& held_out, const 
   data::write_file_atomically(path, label_suspects_csv(rank_label_suspects(held_out), held_out, dataset));
 }
 
+void write_interim_report(const UnfinishedRun& u, const Predictions& validation,
+                          report::TrainingPlace place) {
+  report::ReportContent content;
+  content.title = title_of(u.card, u.run);
+  content.judged_name = "the validation part";
+  content.dataset = &u.dataset;
+  content.judged = &validation;
+  content.card = u.card;
+  content.run = &u.run;
+  content.manifest = &u.manifest;
+  content.training = place;
+  data::write_file_atomically(u.run.report(), report_page(content));
+}
+
 void write_report(const FinishedRun& f, Console& console) {
   ModelSource source;
   source.run = f.run.path();
@@ -84,7 +102,7 @@ void write_report(const FinishedRun& f, Console& console) {
 
   const Predictions held_out = together(val, test);
   report::ReportContent content;
-  content.title = found.card.model + " on " + f.run.options().data;
+  content.title = title_of(found.card, f.run);
   content.judged_name = test.size() > 0 ? "the test part" : "the validation part (there is no test part)";
   content.dataset = &f.dataset;
   content.decode = decode;

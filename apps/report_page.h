@@ -26,6 +26,18 @@ struct FinishedRun {
 /// best.safetensors, writes report.html, label_errors.csv and what TensorBoard shows beside the scalars.
 void write_report(const FinishedRun& finished, Console& console);
 
+/// What the page of a training that goes on shows.
+struct UnfinishedRun {
+  const RunDir& run;
+  const data::Dataset& dataset;
+  const data::Manifest& manifest;
+  const ModelCard& card;
+};
+/// Writes report.html as far as it goes: curves, the figures of the best epoch so far on the validation part
+/// (empty: none), the data set and the options.
+void write_interim_report(const UnfinishedRun& unfinished, const Predictions& validation,
+                          report::TrainingPlace place);
+
 /// Writes label_errors.csv.
 void write_suspects(const std::string& path, const Predictions& held_out, const data::Dataset& dataset);
 

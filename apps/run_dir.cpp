@@ -59,6 +59,8 @@ RunDir RunDir::create(const std::string& path) {
 RunDir RunDir::open(const std::string& path) {
   RunDir run(path);
   std::error_code error;
+  if (!fs::exists(path, error))
+    throw InputError(path + ": no such folder (a run directory, as `cairn train` made it)");
   if (!fs::exists(run.config(), error))
     throw InputError(path + " is no run directory: it has no config.json");
   return run;

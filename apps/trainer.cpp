@@ -88,6 +88,7 @@ class Trainer {
   std::int64_t loss_images_ = 0;
   double best_score_ = -1;
   std::int64_t best_epoch_ = -1;
+  Predictions best_predictions_;
   nlohmann::json epochs_ = nlohmann::json::array();
 
   float lr_factor_ = 1;  // halved by each rewind
@@ -462,7 +463,7 @@ void Trainer::finish_epoch(std::int64_t epoch) {
   // Judged and written as --ema says, trained on and saved for resuming as the steps left it.
   std::optional<optim::AverageInPlace> average(optimizer_);
   if (has_val_) {
-    const Predictions predictions = predict(val_loader_.get());
+    Predictions predictions = predict(val_loader_.get());
     const Scores scores = scores_of(predictions);
     line["val"] = summary_json(scores);
     line["val"]["loss"] = predictions.mean_loss();
@@ -474,6 +475,7 @@ void Trainer::finish_epoch(std::int64_t epoch) {
       console_.warn(
           "every logit of every validation image is 0: the ReLU behind the last layer has died and no "
           "gradient flows; lower --lr, lengthen --warmup-epochs, or use --model resnet18");
+    if (best) best_predictions_ = std::move(predictions);
   }
   if (best) best_epoch_ = epoch + 1;
   line["best"] = best;
@@ -491,6 +493,8 @@ void Trainer::finish_epoch(std::int64_t epoch) {
   log_metrics(line);
   write_events(line);
   save_state(epoch + 1, 0);
+  if (setup_.after_epoch && epoch + 1 < *o_.epochs && !steps_used_up())
+    setup_.after_epoch(epoch + 1, best_predictions_);
 }
 
 TrainResult Trainer::run() {

@@ -1,5 +1,6 @@
 #pragma once
 #include <atomic>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -24,6 +25,9 @@ struct TrainSetup : LearnerSetup {
   const std::atomic<int>* stop_signal = nullptr;
   /// So long after the process began: the same. 0: never.
   double time_limit_s = 0;
+  /// Called after each epoch but the last with its number, counted from 1, and what the best one so far
+  /// answered on the validation part; empty where that was before a resume, or there is none. May be null.
+  std::function<void(std::int64_t epoch, const Predictions& best)> after_epoch{};
 };
 
 /// Why a run ended before its time.

@@ -36,6 +36,11 @@ function suspectFigure(s) {
     el('input', {type: 'text', list: 'classes', 'aria-label': `label of ${path}`, value: label})]);
 }
 
+function unfinished() {
+  const t = report.training;
+  if (t) main.append(el('p', {class: 'bad'}, `Written while training, after epoch ${t.epoch} of ${t.epochs}: load the page again to see more. The test part, pictures, likely label errors and calibration come at the end.`));
+}
+
 function headline() {
   const s = report.scores;
   if (!s) return;
@@ -73,11 +78,11 @@ function confusion() {
     button.addEventListener('click', () => open(cell, button));
     return button;
   };
-  const explained = note('Rows: what the images are. Columns: what was answered. Choose a number to see its images.');
+  const explained = note('Rows: what the images are. Columns: what was answered.' + (report.training ? '' : ' Choose a number to see its images.'));
   if (!s.confusion) {
     const confused = report.cells.filter(c => c.label !== c.answer).sort((a, b) => b.n - a.n).slice(0, 50);
     section('Confusion', note('Too many classes for a matrix: these are confused most. Choose a number to see its images.'),
-      el('div', {class: 'confusion'}, tableOf(['is', 'answered', 'images'], confused.map(c => [className(c.label), className(c.answer), cellButton(c, String(c.n))]))), gallery);
+      el('div', {class: 'confusion'}, tableOf(['is', 'answered', 'images'], confused.map(c => [className(c.label), className(c.answer), c.images.length > 0 ? cellButton(c, String(c.n)) : String(c.n)]))), gallery);
     return;
   }
   const head = el('tr', {}, [el('th', {}, 'is \\ answered'), ...report.classes.map(c => el('th', {class: 'up', scope: 'col'}, c))]);
@@ -85,7 +90,8 @@ function confusion() {
     const n = s.confusion[r][c], of = s.classes[r].n, strength = of > 0 ? n / of : 0;
     const color = r === c ? '42,125,225' : '217,130,43';
     const td = el('td', {style: `background:rgba(${color},${(n > 0 ? 0.12 + 0.6 * strength : 0).toFixed(2)})`});
-    td.append(n > 0 ? cellButton(cells.get(`${r},${c}`), String(n)) : el('div', {class: 'none'}, '0'));
+    const cell = cells.get(`${r},${c}`);
+    td.append(cell && cell.images.length > 0 ? cellButton(cell, String(n)) : el('div', {class: n > 0 ? 'plain' : 'none'}, String(n)));
     return td;
   })]));
   section('Confusion matrix', explained, el('div', {class: 'wide'}, el('table', {class: 'confusion'}, [head, ...rows])), gallery);
@@ -160,6 +166,7 @@ function options() {
 
 document.querySelector('h1').textContent = report.title;
 if (typeof Chart !== 'undefined') chartColors();
+unfinished();
 headline();
 if (report.curves && report.curves.epoch.length > 0) {
   const best = report.curves.epoch[report.curves.best.lastIndexOf(true)];

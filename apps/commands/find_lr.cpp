@@ -81,6 +81,10 @@ Command add_find_lr(CLI::App& app) {
   command->add_option("--html", options->html, "draw the curve into this file");
   add_train_options(*command, options->train);
   offer_auto_batch(*command);
+  // Taken, so that a command of train can be asked about as it is, but without effect here.
+  for (const char* name : {"--out", "--patience", "--max-steps", "--checkpoint-every-steps", "--keep",
+                           "--time-limit", "--log-every-steps"})
+    command->get_option(name)->group("");
   add_common(*command, options->common);
   command->footer(
       "Takes the options of cairn train, so that the rate is that of the same model, data and optimiser; "

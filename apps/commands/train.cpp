@@ -2,12 +2,14 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <optional>
 #include <sstream>
 
 #include "apps/commands/commands.h"
 #include "apps/data_options.h"
 #include "apps/exact_json.h"
+#include "apps/interim_report.h"
 #include "apps/memory_plan.h"
 #include "apps/processes.h"
 #include "apps/report_page.h"
@@ -83,7 +85,7 @@ void ask_to_stop(int signal) {
 }
 
 std::string defaults_table() {
-  std::string text = "Defaults that depend on the model:\n";
+  std::string text = "Defaults by model:\n";
   for (const models::ModelInfo& m : models::all_models()) {
     const models::TrainingDefaults& d = m.defaults;
     text +=
@@ -162,9 +164,12 @@ TrainResult run_one(const Options& options, Device device, const Begun& begun, C
     name_run(run.path());
     say_processes(*options.processes, console);
   }
+  const ModelCard card = card_of(learner);
+  InterimReport interim({.run = run, .dataset = dataset, .manifest = manifest, .card = card}, console);
+  std::function<void(std::int64_t, const Predictions&)> after_epoch;
   std::string manifest_text;
   if (options.writes()) {
-    run.write_config(o, card_of(learner),
+    run.write_config(o, card,
                      {{"device", to_string(device)},
                       {"threads", compute_threads()},
                       {"workers", options.common.workers},
@@ -172,10 +177,13 @@ TrainResult run_one(const Options& options, Device device, const Begun& begun, C
                       {"computed_in", o.precision},
                       {"memory", plan_json(plan)}});
     manifest_text = read_text(run.split());
+    after_epoch = [&](std::int64_t epoch, const Predictions& best) {
+      interim.update(best, {.epoch = epoch, .epochs = *o.epochs});
+    };
   }
-  const TrainSetup setup{
-      learner,    manifest_text,  fixes,        run,
-      state.path, state.progress, &stop_signal, parse_duration("time-limit", o.time_limit)};
+  const TrainSetup setup{learner,    manifest_text,  fixes,        run,
+                         state.path, state.progress, &stop_signal, parse_duration("time-limit", o.time_limit),
+                         after_epoch};
   TrainResult result = within(plan, [&] { return train(setup); });
   if (result.stopped != Stop::none || !options.writes()) return result;
   write_report({.run = run,
@@ -436,18 +444,25 @@ Command add_train(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   add_train_options(*command, options->train);
   offer_auto_batch(*command);
-  command->add_option("--resume", options->resume, "go on with this run, to the same bits");
-  command->add_flag("--accept-changes", options->accept_changes,
-                    "with --resume: go on though the data or options are not those that the run began with");
+  constexpr const char* kHeading = "One run more, or several";
+  command->add_option("--resume", options->resume, "go on with the run in this folder, to the same bits")
+      ->group(kHeading);
+  command
+      ->add_flag("--accept-changes", options->accept_changes,
+                 "with --resume: go on though the data or options are not those that the run began with")
+      ->group(kHeading);
   command->add_option("--folds", options->folds, "cross-validation: so many runs, each image tested once")
-      ->check(CLI::Range(2, 1000));
+      ->check(CLI::Range(2, 1000))
+      ->group(kHeading);
   command->add_option("--seeds", options->seeds, "so many runs (a fold), with seeds from --seed on")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1000));
-  command->add_flag(
-      "--profile", options->profile,
-      "print what each layer's kernels take in three steps, and keep it as a table and a Chrome "
-      "trace in the run directory");
+      ->check(CLI::Range(1, 1000))
+      ->group(kHeading);
+  command
+      ->add_flag("--profile", options->profile,
+                 "print what each layer's kernels take in three steps, and keep it as a table and a Chrome "
+                 "trace in the run directory")
+      ->group(kHeading);
   add_common(*command, options->common);
   command->footer(defaults_table());
   return {

@@ -32,10 +32,11 @@ json calibration_json(const Calibration& c) {
 // Thumbnails that the page asks for, each once, in order of asking.
 class Thumbnails {
  public:
+  explicit Thumbnails(std::size_t most) : most_(most) {}
   /// False where there is no room for another one.
   bool want(std::int64_t item) {
     if (wanted_.contains(item)) return true;
-    if (order_.size() >= kMostThumbnails) return false;
+    if (order_.size() >= most_) return false;
     wanted_.insert(item);
     order_.push_back(item);
     return true;
@@ -43,6 +44,7 @@ class Thumbnails {
   const std::vector<std::int64_t>& items() const { return order_; }
 
  private:
+  std::size_t most_;
   std::set<std::int64_t> wanted_;
   std::vector<std::int64_t> order_;
 };
@@ -50,11 +52,15 @@ class Thumbnails {
 class Builder {
  public:
   explicit Builder(const ReportContent& content)
-      : content_(content), temperature_(content.card.temperature) {}
+      : content_(content),
+        temperature_(content.card.temperature),
+        thumbnails_(content.training ? 0 : kMostThumbnails) {}
 
   json build() {
     json page = {{"title", content_.title}, {"version", CAIRN_VERSION}, {"model", content_.card.model}};
     page["classes"] = content_.card.classes;
+    if (content_.training)
+      page["training"] = {{"epoch", content_.training->epoch}, {"epochs", content_.training->epochs}};
     if (content_.run) {
       page["curves"] = curves_json(*content_.run);
       page["options"] = to_json(content_.run->options());
@@ -69,7 +75,7 @@ class Builder {
           {"temperature", temperature_},
           {"validation", content_.validation->size()},
           {"fitted", calibration_json(calibration_of(*content_.validation, temperature_))}};
-    if (content_.judged && content_.judged->size() > 0) {
+    if (content_.judged && content_.judged->size() > 0 && !content_.training) {
       page["calibration"]["before"] = calibration_json(calibration_of(*content_.judged, 1));
       page["calibration"]["after"] = calibration_json(calibration_of(*content_.judged, temperature_));
       page["calibration"]["temperature"] = temperature_;
@@ -129,16 +135,18 @@ class Builder {
     for (std::size_t i = 0; i < p.size(); ++i) sure[i] = confidence(p, i);
     std::stable_sort(wrong.begin(), wrong.end(),
                      [&](std::size_t a, std::size_t b) { return sure[a] > sure[b]; });
-    page["mistakes"] = json::array();
-    page["mistakes_in_all"] = wrong.size();
-    for (const std::size_t i : wrong)
-      if (page["mistakes"].size() < kMostMistakes && thumbnails_.want(p.items[i]))
-        page["mistakes"].push_back(entry(p, i));
+    if (!content_.training) {
+      page["mistakes"] = json::array();
+      page["mistakes_in_all"] = wrong.size();
+      for (const std::size_t i : wrong)
+        if (page["mistakes"].size() < kMostMistakes && thumbnails_.want(p.items[i]))
+          page["mistakes"].push_back(entry(p, i));
+    }
 
     // What the cells of the matrix open: wrong answers first, so that room is left for them.
     std::map<std::pair<std::int32_t, std::int32_t>, json> cells;
     const auto put = [&](std::size_t i) {
-      json& cell = cells[{p.labels[i], answers[i]}];
+      json& cell = cells.try_emplace({p.labels[i], answers[i]}, json::array()).first->second;
       if (cell.size() < kMostInCell && thumbnails_.want(p.items[i])) cell.push_back(entry(p, i));
     };
     for (const std::size_t i : wrong) put(i);
@@ -229,11 +237,22 @@ std::string shell_quoted(const std::string& text) {
 }
 
 std::string option_text(const json& value) {
-  if (value.is_string()) return shell_quoted(value.get<std::string>());
-  if (!value.is_array()) return value.dump();
-  std::string text;
-  for (const json& v : value) text += (text.empty() ? "" : ",") + option_text(v);
-  return text;
+  return value.is_string() ? shell_quoted(value.get<std::string>()) : value.dump();
+}
+
+// " --NAME VALUE": texts of a list each with the option's name, numbers with commas between.
+std::string option_words(const std::string& name, const json& value) {
+  const std::string flag = " --" + name;
+  if (value.is_boolean()) return value.get<bool>() ? flag : flag + "=false";
+  if (!value.is_array()) return flag + " " + option_text(value);
+  std::string words, numbers;
+  for (const json& v : value) {
+    if (v.is_string())
+      words += flag + " " + option_text(v);
+    else
+      numbers += (numbers.empty() ? "" : ",") + option_text(v);
+  }
+  return numbers.empty() ? words : flag + " " + numbers;
 }
 
 }  // namespace
@@ -267,8 +286,7 @@ std::string repeat_command(const app::RunDir& run) {
         name == "fixes" || value.is_null())
       continue;
     if (usual.contains(name) && value == usual.at(name)) continue;
-    command += " --" + name;
-    if (!value.is_boolean()) command += " " + option_text(value);
+    command += option_words(name, value);
   }
   command += " --split " + shell_quoted(run.split());  // the folds' splits follow from no option
   if (!run.options().fixes.empty()) command += " --fixes " + shell_quoted(run.fixes());

@@ -1,5 +1,6 @@
 #pragma once
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,12 @@
 #include "data/manifest.h"
 
 namespace cairn::report {
+
+/// Where a training is that goes on.
+struct TrainingPlace {
+  std::int64_t epoch = 0;  // the last one that is done, counted from 1
+  std::int64_t epochs = 0;
+};
 
 /// What a report is made of; null and empty parts are left out of the page.
 struct ReportContent {
@@ -27,6 +34,7 @@ struct ReportContent {
   Device device{};
   const app::RunDir* run = nullptr;          // curves, options
   const data::Manifest* manifest = nullptr;  // parts, leak check
+  std::optional<TrainingPlace> training{};   // a page written meanwhile: figures, without pictures
 };
 
 /// Everything that the page shows, as the page's script reads it (apps/assets/report.js). Images are

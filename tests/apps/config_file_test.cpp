@@ -14,8 +14,8 @@ namespace {
 using nlohmann::json;
 using testing::HasSubstr;
 
-const std::vector<std::string> kCommands{"train", "evaluate", "predict", "export",
-                                         "split", "inspect",  "doctor"};
+const std::vector<std::string> kCommands{"train",  "evaluate", "find-lr", "predict", "serve",
+                                         "export", "split",    "inspect", "new-op",  "doctor"};
 
 class ConfigFile : public testing::Test {
  protected:
@@ -111,13 +111,49 @@ TEST(HelpPages, TheManPageNamesEveryOptionOfTheHelp) {
   ASSERT_EQ(man.status, 0) << man.err;
   EXPECT_THAT(man.out, testing::StartsWith(".TH CAIRN 1"));
   for (const std::string& command : kCommands) {
-    const std::size_t begin = man.out.find("\n.SS cairn " + command + "\n");
+    const std::string heading = "\n.SS cairn " + std::regex_replace(command, std::regex("-"), "\\-") + "\n";
+    const std::size_t begin = man.out.find(heading);
     ASSERT_NE(begin, std::string::npos) << command;
     const std::string section = man.out.substr(begin, man.out.find("\n.SS ", begin + 5) - begin);
     const std::vector<std::string> options = options_of(command);
     EXPECT_GE(options.size(), 3U) << command;
     for (const std::string& option : options)
       EXPECT_THAT(section, HasSubstr(std::regex_replace(option, std::regex("-"), "\\-"))) << command;
+  }
+}
+
+TEST(HelpPages, FitATerminalAndSayWhatIsChosen) {
+  for (const std::string& command : kCommands) {
+    const std::string help = cairn(command + " --help").out;
+    const std::size_t options = help.find("General:");
+    ASSERT_NE(options, std::string::npos) << command;
+    for (const std::string& line : lines_of(help.substr(0, options))) EXPECT_LE(line.size(), 100U) << line;
+  }
+  const std::string train = cairn("train --help").out;
+  EXPECT_THAT(train, HasSubstr("--momentum X                of sgd (default 0.9)\n"));
+  EXPECT_THAT(train, HasSubstr("--lr X                      learning rate (default by model)\n"));
+  EXPECT_THAT(train, HasSubstr("(sgd, adam, adamw; default by model)"));
+  EXPECT_THAT(cairn("predict --help").out, HasSubstr("--run RUN "));
+}
+
+TEST(HelpPages, WrongUseIsOneLineWithWhatWasMeant) {
+  const std::pair<const char*, const char*> wrong[] = {
+      {"", "error: no command given; see cairn --help"},
+      {"tran", "error: there is no command 'tran'; did you mean train; see cairn --help"},
+      {"xyzzy", "error: there is no command 'xyzzy'; see cairn --help"},
+      {"--verison", "error: there is no option --verison; did you mean --version; see cairn --help"},
+      {"train --epoch 5", "error: there is no option --epoch; did you mean --epochs; see cairn train --help"},
+      {"train --btach-size=5", "did you mean --batch-size"},
+      {"train --frobnicate", "error: there is no option --frobnicate; see cairn train --help"},
+      {"train photos", "error: 'photos' is one argument too many; the data set goes with --data photos; see"},
+      {"train --epochs many", "--epochs"},
+      {"train --model resnet50", "resnet18"},
+      {"predict --run nowhere x.png", "nowhere: no such folder (a run directory"}};
+  for (const auto& [arguments, says] : wrong) {
+    const Outcome o = cairn(arguments);
+    EXPECT_EQ(o.status, 2) << arguments;
+    EXPECT_EQ(lines_of(o.err).size(), 1U) << o.err;
+    EXPECT_THAT(o.err, HasSubstr(says));
   }
 }
 

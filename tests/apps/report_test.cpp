@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -112,6 +113,38 @@ TEST_F(Report, IsOneFileAndWrittenAgainByEvaluate) {
   evaluate("--run " + folder_.path("run") + " --part val --report " + folder_.path("val.html"));
   EXPECT_FALSE(fs::exists(file));
   EXPECT_EQ(data_of(read_file(folder_.path("val.html")))["judged"], "the val part");
+}
+
+TEST_F(Report, CanBeReadWhileTrainingGoesOn) {
+  Running training("train --data " + folder_.path("data") + " --out " + folder_.path("run") +
+                   " --model model_cnn --image-size 16 --epochs 100000 --patience 0 --batch-size 4 --quiet");
+  ASSERT_TRUE(training.wait_for([&] { return fs::exists(folder_.path("run/report.html")); }));
+  const json shown = page("run");
+  EXPECT_EQ(shown["training"], (json{{"epoch", 1}, {"epochs", 100000}}));
+  EXPECT_EQ(shown["curves"]["epoch"], json::array({1}));
+  EXPECT_EQ(shown["judged"], "the validation part");
+  std::int64_t of_val = 0;
+  for (const json& n : shown["parts"]["counts"]["val"]) of_val += n.get<std::int64_t>();
+  EXPECT_EQ(shown["scores"]["n"], of_val);
+  for (const char* later : {"mistakes", "suspects", "calibration", "maps"})
+    EXPECT_FALSE(shown.contains(later)) << later;
+  EXPECT_TRUE(shown["images"].empty());
+  for (const json& cell : shown["cells"]) EXPECT_EQ(cell["images"], json::array());
+  training.send(SIGTERM);
+  EXPECT_EQ(training.end().status, 1);
+}
+
+TEST_F(Report, ItsCommandRepeatsTheRun) {
+  train("run",
+        "--freeze 'features.0.*' --freeze features.4.bias --lr-scale 'classifier.*=0.5' --nesterov "
+        "--optimizer sgd --mean 0.4,0.5,0.6 --std 0.25 --balance none --weight-decay 0.01");
+  std::string command = page("run")["command"].get<std::string>();
+  ASSERT_TRUE(command.starts_with("cairn ")) << command;
+  const Outcome again = cairn(command.substr(6) + " --device cpu --quiet --out " + folder_.path("again"));
+  EXPECT_EQ(again.status, 0) << command << "\n" << again.err;
+  const std::string weights = "/checkpoints/best.safetensors";
+  EXPECT_TRUE(read_file(folder_.path("run" + weights)) == read_file(folder_.path("again" + weights)))
+      << command;
 }
 
 TEST_F(Report, NamesOfStrangersStayText) {
