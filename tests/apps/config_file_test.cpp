@@ -132,7 +132,7 @@ TEST(HelpPages, FitATerminalAndSayWhatIsChosen) {
   const std::string train = cairn("train --help").out;
   EXPECT_THAT(train, HasSubstr("--momentum X                of sgd (default 0.9)\n"));
   EXPECT_THAT(train, HasSubstr("--lr X                      learning rate (default by model)\n"));
-  EXPECT_THAT(train, HasSubstr("(sgd, adam, adamw; default by model)"));
+  EXPECT_THAT(train, HasSubstr("--optimizer OPTIMIZER       sgd, adam, adamw; default by model\n"));
   EXPECT_THAT(cairn("predict --help").out, HasSubstr("--run RUN "));
 }
 
