@@ -230,7 +230,8 @@ TEST_F(Report, FindsLabelsThatAreWrongOnPurpose) {
   }
   ASSERT_EQ(moved.size(), 12U);
   const std::string train = "train --data " + folder_.path("noisy") + kShort;
-  ASSERT_EQ(cairn(train + " --folds 3 --seeds 3 --epochs 8 --patience 0 --out " + folder_.path("many")).status, 0);
+  ASSERT_EQ(
+      cairn(train + " --folds 3 --seeds 3 --epochs 8 --patience 0 --out " + folder_.path("many")).status, 0);
   evaluate("--run " + folder_.path("many"));
   const std::vector<std::string> list = lines_of(read_file(folder_.path("many/label_errors.csv")));
   ASSERT_EQ(list.size(), 109U);
