@@ -129,8 +129,10 @@ struct Normalization {
 /// With index [N] int32, image n is images[index[n]]; indices are checked where they are made.
 Tensor preprocess(const Tensor& images, DType dtype, const Normalization& normalization = {},
                   const Tensor& flip = {}, const Tensor& index = {});
-/// Into memory that is there, e.g. a captured graph's input: y [N,H,W,3] of a compute dtype.
+/// Into memory that is there, e.g. a captured graph's input: y [N,H,W,3] of a compute dtype. With crop [N,2]
+/// int32, image n is cut out of a larger one, from its row crop[n][0] and column crop[n][1] on, before it is
+/// mirrored; that the cut lies within the image is checked where crop is made.
 void preprocess_into(const Tensor& y, const Tensor& images, const Normalization& normalization = {},
-                     const Tensor& flip = {}, const Tensor& index = {});
+                     const Tensor& flip = {}, const Tensor& index = {}, const Tensor& crop = {});
 
 }  // namespace cairn

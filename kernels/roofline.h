@@ -10,14 +10,17 @@
 
 namespace cairn::kernels {
 
-/// A GPU as the estimates see it. NVIDIA's data sheets and CUDA C++ Programming Guide, "Technical
-/// Specifications per Compute Capability"; ids are those of kernels/emu/profiles.
+/// A GPU as the estimates see it. NVIDIA's data sheets (of the GeForce cards, the white papers) and CUDA C++
+/// Programming Guide, "Technical Specifications per Compute Capability"; ids are those of
+/// kernels/emu/profiles.
 struct GpuModel {
   std::string_view id;  // "sm90_H100"
   int architecture;     // 90
   int multiprocessors;
-  double clock_ghz;     // boost
-  double memory_gb_s;   // data sheet
+  double clock_ghz;    // boost
+  double memory_gb_s;  // data sheet
+  /// On tensor cores in bf16 (the T4: fp16, it has none in bf16), dense, summed in fp32.
+  double tensor_tflops;
   int warps, blocks;    // resident on a multiprocessor
   int shared_bytes;     // of a multiprocessor
   int reserved_shared;  // of each block, by CUDA

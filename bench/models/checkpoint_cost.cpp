@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "apps/precision.h"
 #include "bench/models/measured.h"
 #include "engine/autograd.h"
 #include "engine/device.h"
@@ -24,7 +25,8 @@ using bench::Clock;
 using bench::seconds_since;
 
 struct Options {
-  std::string model = "resnet18", optimizer = "adam", device = "auto", file = "checkpoint_cost.state";
+  std::string model = "resnet18", optimizer = "adam", device = "auto", precision = "auto",
+              file = "checkpoint_cost.state";
   std::int64_t batch_size = 32, classes = 7;
   int image_size = 224, threads = 0, rounds = 5, steps = 2, every = 50;
 };
@@ -32,7 +34,7 @@ struct Options {
 nlohmann::json measure(const Options& o) {
   if (o.threads > 0) kernels::set_num_threads(o.threads);
   const Device device = parse_device(o.device);
-  const DType precision = fast_dtype(device);
+  const DType precision = app::precision_dtype(app::settled_precision(o.precision, device), device);
   const bench::RandomBatch batch(o.batch_size, o.image_size, o.classes, device);
   const auto model = models::make_model(o.model, {.classes = o.classes, .image_size = o.image_size});
   model->to(device);
@@ -75,6 +77,7 @@ nlohmann::json measure(const Options& o) {
   const double between = step * o.every;
   return {{"model", o.model},
           {"device", to_string(device)},
+          {"dtype", name_of(precision)},
           {"state_mb", static_cast<double>(bytes) / 1e6},
           {"step_s", step},
           {"take_s", bench::median(taking)},
@@ -92,6 +95,7 @@ int run(int argc, char** argv) {
   app.add_option("--model", o.model)->capture_default_str();
   app.add_option("--optimizer", o.optimizer)->capture_default_str();
   app.add_option("--device", o.device)->capture_default_str();
+  app.add_option("--precision", o.precision, "as of cairn train")->capture_default_str();
   app.add_option("--file", o.file, "where the state is written")->capture_default_str();
   app.add_option("--batch-size", o.batch_size)->capture_default_str();
   app.add_option("--image-size", o.image_size)->capture_default_str();

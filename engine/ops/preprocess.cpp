@@ -26,8 +26,18 @@ Shape output_shape(const Tensor& images, const Tensor& index) {
 
 // y = (x / 255 - mean) / std, mirrored where flip says so. The input wants no gradient.
 void preprocess_into(const Tensor& y, const Tensor& images, const Normalization& normalization,
-                     const Tensor& flip, const Tensor& index) {
-  const Shape shape = output_shape(images, index);
+                     const Tensor& flip, const Tensor& index, const Tensor& crop) {
+  Shape shape = output_shape(images, index);
+  if (crop.defined()) {
+    ops::require(crop.shape() == Shape{shape[0], 2}, kOp,
+                 "crop is " + to_string(crop.shape()) + ", expected " + to_string(Shape{shape[0], 2}));
+    ops::require_dtype(crop, DType::i32, kOp, "crop");
+    ops::require(
+        y.rank() == 4 && y.size(1) <= shape[1] && y.size(2) <= shape[2], kOp,
+        "the output is " + to_string(y.shape()) + ", and cannot be cut from " + to_string(images.shape()));
+    shape[1] = y.size(1);
+    shape[2] = y.size(2);
+  }
   ops::require(y.shape() == shape, kOp,
                "the output is " + to_string(y.shape()) + ", expected " + to_string(shape));
   if (flip.defined()) {
@@ -35,7 +45,7 @@ void preprocess_into(const Tensor& y, const Tensor& images, const Normalization&
     ops::require_dtype(flip, DType::u8, kOp, "flip");
   }
   kernels::Preprocess args{
-      .x = images.view(), .flip = flip.view(), .index = index.view(), .crop = {}, .y = y.inplace()};
+      .x = images.view(), .flip = flip.view(), .index = index.view(), .crop = crop.view(), .y = y.inplace()};
   std::copy_n(normalization.mean, 3, args.mean);
   std::copy_n(normalization.std, 3, args.std);
   call(kernels::preprocess, images.queue(), args);

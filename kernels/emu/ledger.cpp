@@ -2,7 +2,6 @@
 
 #include <sys/mman.h>
 
-#include <array>
 #include <atomic>
 #include <map>
 #include <mutex>
@@ -69,21 +68,6 @@ void add(LedgerEntry entry) {
 double share(std::int64_t ideal, std::int64_t got) {
   return got == 0 ? 1.0 : static_cast<double>(ideal) / static_cast<double>(got);
 }
-
-constexpr double kGiga = 1e9, kTera = 1e12;
-// NVIDIA's data sheets and, for the GeForce cards, the architectures' white papers.
-constexpr std::array<DevicePeak, 10> kPeaks = {{
-    {"sm75_T4", 320 * kGiga, 65 * kTera},
-    {"sm80_A100", 2039 * kGiga, 312 * kTera},
-    {"sm86_A10", 600 * kGiga, 125 * kTera},
-    {"sm86_RTX3090", 936 * kGiga, 71 * kTera},
-    {"sm89_L4", 300 * kGiga, 121 * kTera},
-    {"sm89_RTX4090", 1008 * kGiga, 165 * kTera},
-    {"sm90_H100", 3350 * kGiga, 989 * kTera},
-    {"sm90_H200", 4800 * kGiga, 989 * kTera},
-    {"sm100_B200", 8000 * kGiga, 2250 * kTera},
-    {"sm120_RTX5090", 1792 * kGiga, 209 * kTera},
-}};
 
 }  // namespace
 
@@ -179,15 +163,6 @@ std::vector<LedgerRow> ledger_rows(std::span<const LedgerEntry> entries) {
   std::vector<LedgerRow> out;
   for (auto& [key, row] : rows) out.push_back(std::move(row));
   return out;
-}
-
-std::span<const DevicePeak> device_peaks() { return kPeaks; }
-
-double roofline_seconds(std::span<const LedgerRow> rows, const DevicePeak& peak) {
-  double seconds = 0;
-  for (const LedgerRow& row : rows)
-    seconds += std::max(static_cast<double>(row.moved()) / peak.bytes_per_s, row.flops / peak.flops_per_s);
-  return seconds;
 }
 
 }  // namespace cairn::emu

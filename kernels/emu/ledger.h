@@ -63,16 +63,4 @@ std::vector<LedgerRow> ledger_rows(std::span<const LedgerEntry> entries);
 /// "walk_kernel<8, ApplyForward<bf16>>"
 std::string short_kernel_name(const std::string& name);
 
-/// What a GPU of one of the profiles can do at most, by NVIDIA's data sheets: memory's bandwidth, and
-/// arithmetic on tensor cores in bf16 (fp16 on the T4, which has none in bf16), dense, summed in fp32.
-struct DevicePeak {
-  const char* profile;
-  double bytes_per_s;
-  double flops_per_s;
-};
-std::span<const DevicePeak> device_peaks();
-/// An estimate, and a lower bound: each operation takes as long as its bytes or its arithmetic at the peak,
-/// whichever is longer, one after another; launches, latency and cache misses cost nothing.
-double roofline_seconds(std::span<const LedgerRow> rows, const DevicePeak& peak);
-
 }  // namespace cairn::emu

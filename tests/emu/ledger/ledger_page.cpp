@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <map>
 
+#include "kernels/roofline.h"
+
 namespace cairn {
 namespace {
 
@@ -140,15 +142,13 @@ std::string convolution_table(const StepLedger& l) {
   return text;
 }
 
-double estimate(const StepLedger& l, const emu::DevicePeak& peak) {
-  std::vector<emu::LedgerRow> rows;
-  for (const auto& o : l.operations) {
-    emu::LedgerRow row;
-    row.written = static_cast<std::int64_t>(o.bytes(kBatch));
-    row.flops = o.flops_per_image * static_cast<double>(kBatch);
-    rows.push_back(row);
-  }
-  return emu::roofline_seconds(rows, peak);
+/// Each operation at the peak of memory or of tensor cores, whichever takes longer, one after another.
+double estimate(const StepLedger& l, const kernels::GpuModel& gpu) {
+  double seconds = 0;
+  for (const auto& o : l.operations)
+    seconds += std::max(o.bytes(kBatch) / (gpu.memory_gb_s * 1e9),
+                        o.flops_per_image * static_cast<double>(kBatch) / (gpu.tensor_tflops * 1e12));
+  return seconds;
 }
 
 std::string estimate_table(const std::vector<StepHeld>& steps) {
@@ -170,10 +170,10 @@ std::string estimate_table(const std::vector<StepHeld>& steps) {
       line += " --- | --- |";
     }
   text += "\n" + line + "\n";
-  for (const emu::DevicePeak& peak : emu::device_peaks()) {
-    text += text_of("| %s | %.0f | %.0f |", peak.profile, peak.bytes_per_s / 1e9, peak.flops_per_s / 1e12);
+  for (const kernels::GpuModel& gpu : kernels::gpu_models()) {
+    text += text_of("| %s | %.0f | %.0f |", std::string(gpu.id).c_str(), gpu.memory_gb_s, gpu.tensor_tflops);
     for (const StepLedger* l : shown) {
-      const double seconds = estimate(*l, peak);
+      const double seconds = estimate(*l, gpu);
       text += text_of(" %.1f | %.0f |", seconds * 1e3, static_cast<double>(kBatch) / seconds);
     }
     text += "\n";

@@ -6,7 +6,6 @@
 #include "engine/ops.h"
 #include "engine/tensor.h"
 #include "kernels/philox.h"
-#include "kernels/preprocess.h"
 #include "tests/emu/ops/device.h"
 
 namespace cairn {
@@ -77,12 +76,7 @@ TEST_F(EmulatedPreprocess, CropsAsOnTheCpu) {
         const Tensor mirrored = from_values<std::uint8_t>({n}, flip, device);
         const Tensor corners = from_values<std::int32_t>({n, 2}, crop, device);
         const Tensor y = empty({n, h, w, 3}, t, device);
-        call(kernels::preprocess, y.queue(),
-             {.x = x.view(),
-              .flip = mirrored.view(),
-              .index = places.view(),
-              .crop = corners.view(),
-              .y = y.out()});
+        preprocess_into(y, x, {}, mirrored, places, corners);
         return y;
       };
       const std::vector<double> want = on({}, DType::f32).to(dtype).to_doubles();
