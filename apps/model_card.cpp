@@ -105,7 +105,8 @@ void read_card(const io::Metadata& metadata, const std::string& path, ModelCard&
 
 void add_model_source(CLI::App& command, ModelSource& source) {
   command
-      .add_option("--plugin", source.plugin, "shared object that holds the model; a run remembers its own")
+      .add_option("--plugin", source.plugin,
+                  "shared object that holds the model; in place of the one that a run remembers")
       ->allow_extra_args(false);
   command.add_option("--run", source.run, "run directory, as `cairn train` made it");
   command.add_option("--weights", source.weights, "in place of --run: .safetensors, or PyTorch's .pth");
@@ -132,7 +133,7 @@ FoundModel find_model(const ModelSource& source) {
       throw InputError(
           "--model, --classes, --image-size, --mean and --std go with --weights: a run knows its own");
     const RunDir run = RunDir::open(source.run);
-    load_plugins(run.options().plugin);
+    if (source.plugin.empty()) load_plugins(run.options().plugin);
     found.weights = run.best_weights();
     found.card = run.card();
     const io::Metadata metadata = io::open_safetensors(found.weights).metadata;

@@ -53,6 +53,10 @@ if(CAIRN_CUDA_EMU)
   endif()
 endif()
 
+# The tutorial and what it points to.
+install(FILES docs/custom-ops.md docs/ladder.md docs/kernel-checks.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(DIRECTORY examples DESTINATION ${CMAKE_INSTALL_DOCDIR} PATTERN "examples/CMakeLists.txt" EXCLUDE)
+
 # Libraries find one another beside themselves, the program finds them from its own place.
 file(RELATIVE_PATH to_libraries /${CMAKE_INSTALL_BINDIR} /${CMAKE_INSTALL_LIBDIR})
 if(TARGET cairn_cli)

@@ -99,7 +99,8 @@ const ModelInfo& model_info(std::string_view name) {
     if (m.name == name) return m;
     names += (names.empty() ? "" : ", ") + std::string(m.name);
   }
-  throw InputError("unknown model '" + std::string(name) + "'; there are " + names);
+  throw InputError("unknown model '" + std::string(name) + "'; there are " + names +
+                   " (one of your own comes with --plugin)");
 }
 
 std::unique_ptr<nn::Module> make_model(std::string_view name, const ModelOptions& options) {

@@ -36,7 +36,7 @@ void adopt_run(Options& o, const CLI::App& command) {
   if (o.run.empty()) return;
   const RunDir run = RunDir::open(o.run);
   TrainOptions trained = run.options();
-  load_plugins(trained.plugin);
+  if (o.plugin.empty()) load_plugins(trained.plugin);
   o.step.model = trained.model;
   o.step.optimizer = trained.optimizer;
   o.step.classes = static_cast<std::int64_t>(run.card().classes.size());
@@ -45,7 +45,7 @@ void adopt_run(Options& o, const CLI::App& command) {
 
 /// The emulated device's counters live in checked kernels, which a program of their own is linked with. A
 /// plugin's kernels are linked into no program: the loader takes them along.
-[[noreturn]] void become_checked_program(const std::vector<std::string>& plugins) {
+[[noreturn]] void become_checked_program(const std::vector<std::string>& plugins, Console& console) {
   const fs::path here = fs::read_symlink("/proc/self/exe").parent_path();
   const fs::path program = here / "cairn-checked";
   if (!fs::exists(program))
@@ -56,7 +56,12 @@ void adopt_run(Options& o, const CLI::App& command) {
   for (const std::string& plugin : plugins) {
     const fs::path kernels =
         fs::absolute(plugin).parent_path() / (fs::path(plugin).stem().string() + "_emu_checked.so");
-    if (fs::exists(kernels)) preload += (preload.empty() ? "" : ":") + kernels.string();
+    if (fs::exists(kernels))
+      preload += (preload.empty() ? "" : ":") + kernels.string();
+    else
+      console.say("there is no " + kernels.string() + ": CUDA kernels of " + plugin +
+                  " are there once it is built against a cairn of the "
+                  "preset cuda-emu (docs/custom-ops.md); --plugin names that one");
   }
   if (!preload.empty()) setenv("LD_PRELOAD", preload.c_str(), 1);
   std::vector<std::string> words;  // of the command line, as it was typed
@@ -141,9 +146,8 @@ int run(Options o, const CLI::App& command) {
                      " counts nothing: the emulated device does (--device cuda-emu, preset cuda-emu)");
   if (!measure->counts_traffic()) {
     std::vector<std::string> plugins = o.plugin;
-    if (!o.run.empty())
-      for (const std::string& p : RunDir::open(o.run).options().plugin) plugins.push_back(p);
-    become_checked_program(plugins);
+    if (plugins.empty() && !o.run.empty()) plugins = RunDir::open(o.run).options().plugin;
+    become_checked_program(plugins, console);
   }
   (void)open_device(o.common, console);
   adopt_run(o, command);
@@ -181,7 +185,9 @@ Command add_kernels(CLI::App& app) {
       ->check(CLI::IsMember(op_names()));
   command->add_option("--shape", o->shape, "of the op's input: N,H,W,C or what it takes")
       ->capture_default_str();
-  command->add_option("--plugin", o->plugin, "shared object with models of your own (docs/custom-ops.md)")
+  command
+      ->add_option("--plugin", o->plugin,
+                   "shared object with models of your own (docs/custom-ops.md); in place of the run's")
       ->allow_extra_args(false);
   command->add_option("--batch-size", o->step.batch_size, "images of the step")
       ->capture_default_str()

@@ -2,6 +2,7 @@
 
 #include "engine/benchmark.h"
 #include "engine/ops.h"
+#include "kernels/cpu/waiting.h"
 
 namespace cairn {
 Tensor depthwise_conv(const Tensor& x, const Tensor& f);  // depthwise_conv.cpp
@@ -9,6 +10,7 @@ Tensor depthwise_conv(const Tensor& x, const Tensor& f);  // depthwise_conv.cpp
 using namespace cairn;
 
 int main(int argc, char** argv) {
+  kernels::adopt_short_waits(argv);  // other programs may want the cores
   const Device device = parse_device(argc > 1 ? argv[1] : "auto");
   constexpr int c = 64;
   const Tensor x = full({8, 28, 28, c}, 0.5, DType::f32, device),

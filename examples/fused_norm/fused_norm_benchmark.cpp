@@ -2,6 +2,7 @@
 
 #include "engine/benchmark.h"
 #include "engine/ops.h"
+#include "kernels/cpu/waiting.h"
 
 namespace cairn {
 // fused_norm.cpp
@@ -10,6 +11,7 @@ Tensor add_layer_norm(const Tensor& x, const Tensor& residual, const Tensor& gam
 using namespace cairn;
 
 int main(int argc, char** argv) {
+  kernels::adopt_short_waits(argv);  // other programs may want the cores
   const Device device = parse_device(argc > 1 ? argv[1] : "auto");
   constexpr std::int64_t c = 256;
   const Tensor x = full({8, 28, 28, c}, 0.5, DType::f32, device),

@@ -2,6 +2,7 @@
 
 #include "engine/benchmark.h"
 #include "engine/ops.h"
+#include "kernels/cpu/waiting.h"
 
 namespace cairn {
 Tensor swish(const Tensor& x);  // swish.cpp
@@ -9,6 +10,7 @@ Tensor swish(const Tensor& x);  // swish.cpp
 using namespace cairn;
 
 int main(int argc, char** argv) {
+  kernels::adopt_short_waits(argv);  // other programs may want the cores
   const Device device = parse_device(argc > 1 ? argv[1] : "auto");
   Tensor x = full({32, 56, 56, 64}, 0.5, DType::f32, device);
   const double bytes = static_cast<double>(x.numel()) * 4;

@@ -63,7 +63,10 @@ std::size_t add_locked(Reports& r, Report report) {
   }
   if (!report.location.empty()) text += ", " + report.location;
   report.message = text + ": " + report.message;
-  if (r.print) std::fprintf(stderr, "emulated device: %s\n", report.message.c_str());
+  if (r.print) {
+    std::fflush(stdout);  // both may go to one file
+    std::fprintf(stderr, "emulated device: %s\n", report.message.c_str());
+  }
   if (r.pending == cudaSuccess) r.pending = error_of(report.defect);
   r.found.push_back(std::move(report));
   return r.found.size() - 1;

@@ -62,5 +62,26 @@ TEST(PluginOption, IsRefusedInOneLine) {
   expect_refused("train --plugin", "--plugin is followed by the path");
 }
 
+// What trained on one machine is used on another, or the plugin was built again elsewhere.
+TEST(PluginOption, BesideARunStandsInForTheOneThatTheRunRemembers) {
+  const data::TempFolder folder;
+  const std::string old_place = folder.path("old.so"), new_place = folder.path("new.so");
+  fs::copy(CAIRN_PLUGIN_FAULTY, old_place);
+  for (int i = 0; i < 18; ++i)
+    folder.write((i % 2 ? "data/a/" : "data/b/") + std::to_string(i) + ".png",
+                 make_png(8, 8, static_cast<unsigned>(i), static_cast<unsigned>(i % 2)));
+  const std::string run = folder.path("run");
+  ASSERT_EQ(
+      cairn("train --quiet --data " + folder.path("data") + " --out " + run + " --plugin " + old_place +
+            " --model faulty --image-size 8 --epochs 1 --batch-size 4 --device cpu --near-duplicates ignore")
+          .status,
+      0);
+  EXPECT_EQ(cairn("evaluate --run " + run).status, 0);
+  fs::rename(old_place, new_place);
+  expect_refused("evaluate --run " + run, "there is no plugin " + old_place);
+  EXPECT_EQ(cairn("evaluate --run " + run + " --plugin " + new_place).status, 0);
+  EXPECT_EQ(cairn("predict --run " + run + " --plugin " + new_place + " " + folder.path("data")).status, 0);
+}
+
 }  // namespace
 }  // namespace cairn::app
