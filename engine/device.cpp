@@ -106,7 +106,12 @@ Device parse_device(std::string_view text, std::string* reason) {
   throw InputError("unknown device '" + std::string(text) + "': one of auto, cpu, cuda, cuda:N, cuda-emu");
 }
 
-const kernels::Queue& compute_queue(Device device) { return state(device).queue; }
+const kernels::Queue& compute_queue(Device device) {
+  const kernels::Queue& queue = state(device).queue;
+  // Of several GPUs a thread's launches go to the one that it chose last, if any.
+  if (const auto choose = kernels::device_api(device.type)->choose) check(choose(device.index));
+  return queue;
+}
 void allow_tf32(Device device, bool on) { state(device).queue.allow_tf32 = on; }
 DType fast_dtype(Device device) { return api_of(device).fast_dtype(device.index); }
 void synchronize(Device device) { check(api_of(device).synchronize(compute_queue(device))); }

@@ -14,7 +14,8 @@ namespace cairn {
 /// fall-back.
 Device parse_device(std::string_view text, std::string* reason = nullptr);
 
-/// The queue on which the engine computes on this device; made on first use.
+/// The queue on which the engine computes on this device; made on first use. The calling thread may then
+/// queue work there.
 const kernels::Queue& compute_queue(Device device);
 /// Whether fp32 convolutions and matrix products on the device may use TF32 tensor cores, for what is queued
 /// from now on. Initially not: fp32 is strict.

@@ -20,7 +20,10 @@ struct CollectiveApi {
   /// data [n] fp32 or fp64 = the sum over the group, in place; the same bits on all. Every process queues the
   /// same calls in the same order.
   Status (*sum)(void* group, const Queue& queue, void* data, std::int64_t n, DType dtype);
+  /// All processes leave; returns once they do.
   Status (*disconnect)(void* group);
+  /// Leaves after a failure, without the others: what is queued here comes to nothing.
+  Status (*abandon)(void* group);
 };
 
 /// Null if no provider for that type of device is in this process.

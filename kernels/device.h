@@ -19,6 +19,8 @@ struct DeviceApi {
   Status (*release)(int index, void* memory);
   Status (*allocate_host)(std::size_t bytes, void** out);  // pinned where the device has use for it
   Status (*release_host)(void* memory);
+  /// What the calling thread queues from now on is for this device. Null where there is but one.
+  Status (*choose)(int index) = nullptr;
   Status (*create_queue)(int index, Queue& out);
   Status (*destroy_queue)(const Queue& queue);
   /// From the host: memory that is not pinned may be changed as soon as this returns (CUDA Runtime API, "API

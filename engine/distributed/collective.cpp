@@ -1,5 +1,6 @@
 #include "engine/distributed/collective.h"
 
+#include <exception>
 #include <span>
 #include <string>
 #include <vector>
@@ -57,10 +58,15 @@ class DeviceCollective final : public Collective {
     check(device_api().create_event(device.index, after_));
     check(api.connect(device.index, communicator.rank(), world_, id.data(), group_));
   }
-  // What fails here has nobody left to tell.
+  // What fails here has nobody left to tell. After a failure the others do not come to the sums that are
+  // under way, and neither the device nor NCCL may wait for them.
   ~DeviceCollective() override {
-    static_cast<void>(device_api().synchronize(queue_).ok());
-    if (group_) static_cast<void>(api_.disconnect(group_).ok());
+    if (std::uncaught_exceptions() > exceptions_) {
+      static_cast<void>(api_.abandon(group_).ok());
+    } else {
+      static_cast<void>(device_api().synchronize(queue_).ok());
+      static_cast<void>(api_.disconnect(group_).ok());
+    }
     for (void* event : {before_, after_}) static_cast<void>(device_api().destroy_event(event).ok());
     static_cast<void>(device_api().destroy_queue(queue_).ok());
   }
@@ -89,6 +95,7 @@ class DeviceCollective final : public Collective {
   const kernels::CollectiveApi& api_;
   kernels::Queue queue_;
   void *before_ = nullptr, *after_ = nullptr, *group_ = nullptr;
+  const int exceptions_ = std::uncaught_exceptions();
 };
 
 }  // namespace

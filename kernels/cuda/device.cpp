@@ -198,6 +198,7 @@ constexpr DeviceApi kApi = {
     .allocate_host = &allocate_host,
     .release_host =
         [](void* memory) { return cuda_status(cudaFreeHost(memory), "freeing pinned host memory"); },
+    .choose = &choose,
     .create_queue = &create_queue,
     .destroy_queue =
         [](const Queue& q) { return cuda_status(cudaStreamDestroy(stream_of(q)), "destroying a stream"); },

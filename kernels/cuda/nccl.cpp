@@ -58,6 +58,10 @@ Status disconnect(void* group) {
   return nccl_status(ncclCommDestroy(static_cast<ncclComm_t>(group)), "leaving the group");
 }
 
+Status abandon(void* group) {
+  return nccl_status(ncclCommAbort(static_cast<ncclComm_t>(group)), "giving up the group");
+}
+
 constexpr CollectiveApi kApi = {
     .describe = &version_text,
     .id_bytes = sizeof(ncclUniqueId),
@@ -65,6 +69,7 @@ constexpr CollectiveApi kApi = {
     .connect = &connect,
     .sum = &sum,
     .disconnect = &disconnect,
+    .abandon = &abandon,
 };
 
 }  // namespace

@@ -8,17 +8,27 @@ using namespace cairn::emu;
 extern "C" {
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  Runtime& r = runtime();
+  const Lock lock(r.mutex);
+  *count = r.devices;
   return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = current_device();
   return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : fail(cudaErrorInvalidDevice); }
+cudaError_t cudaSetDevice(int device) {
+  int count = 0;
+  cudaGetDeviceCount(&count);
+  if (device < 0 || device >= count) return fail(cudaErrorInvalidDevice);
+  current_device() = device;
+  return cudaSuccess;
+}
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* prop, int device) {
-  if (!prop || device != 0) return fail(cudaErrorInvalidDevice);
+  int count = 0;
+  cudaGetDeviceCount(&count);
+  if (!prop || device < 0 || device >= count) return fail(cudaErrorInvalidDevice);
   const auto& p = cairn::emu::device_profile();
   *prop = {};
   std::strncpy(prop->name, ("emulated " + p.name).c_str(), sizeof prop->name - 1);

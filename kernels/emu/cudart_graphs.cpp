@@ -3,6 +3,65 @@
 
 using namespace cairn::emu;
 
+namespace {
+
+/// One launch of a graph: an operation of its stream that has a turn for each node. They run in any order
+/// that their dependencies allow; towards each other they are ordered by the graph alone.
+class GraphRun {
+ public:
+  explicit GraphRun(std::vector<GraphNode> nodes)
+      : nodes_(std::move(nodes)), done_(nodes_.size(), false), ancestors_(nodes_.size()) {
+    for (std::size_t i = 0; i < nodes_.size(); ++i) {
+      for (const std::size_t a : nodes_[i].after) {
+        ancestors_[i].insert(a);
+        ancestors_[i].insert(ancestors_[a].begin(), ancestors_[a].end());
+      }
+    }
+  }
+  bool may_run() const { return nodes_.empty() || !ready().empty(); }
+  void run_one(Runtime& r) {
+    if (nodes_.empty()) return;
+    const Clock& before = r.current->clock;
+    if (ids_.empty()) {
+      const auto [stream, tick] = r.operations[r.current->id];
+      for (std::size_t i = 0; i < nodes_.size(); ++i) ids_.push_back(new_operation(r, stream, tick));
+    }
+    const std::vector<std::size_t> may = ready();
+    const std::size_t pick = may[r.schedule == Schedule::random ? r.random() % may.size() : 0];
+    end_operation();  // the launch itself
+    begin_operation(ids_[pick], nodes_[pick].name.c_str(), [&](std::uint32_t e) {
+      for (std::size_t i = 0; i < ids_.size(); ++i)
+        if (ids_[i] == e) return ancestors_[pick].contains(i);
+      return covers(r, before, e);
+    });
+    nodes_[pick].run();
+    end_operation();
+    if (r.recording) r.executed.push_back(nodes_[pick].name);
+    done_[pick] = true;
+    r.current->again = std::find(done_.begin(), done_.end(), false) != done_.end();
+  }
+
+ private:
+  std::vector<std::size_t> ready() const {
+    std::vector<std::size_t> ready;
+    for (std::size_t i = 0; i < nodes_.size(); ++i) {
+      const GraphNode& node = nodes_[i];
+      if (!done_[i] &&
+          std::all_of(node.after.begin(), node.after.end(), [&](std::size_t a) { return done_[a]; }) &&
+          (!node.may_run || node.may_run()))
+        ready.push_back(i);
+    }
+    return ready;
+  }
+
+  std::vector<GraphNode> nodes_;
+  std::vector<bool> done_;
+  std::vector<std::set<std::size_t>> ancestors_;  // by node
+  std::vector<std::uint32_t> ids_;                // of the nodes as operations
+};
+
+}  // namespace
+
 extern "C" {
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
@@ -75,40 +134,9 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
   const Lock lock(r.mutex);
   if (!exec) return fail(cudaErrorInvalidValue);
   ++r.counts.graph_launches;
-  // The nodes run as one operation of the stream, in any order that their dependencies allow; towards each
-  // other they are ordered by the graph alone.
-  return submit(stream, "graph", [nodes = exec->nodes, &r] {
-    const Clock before = r.current->clock;
-    const auto [stream_number, tick] = r.operations[r.current->id];
-    std::vector<std::set<std::size_t>> ancestors(nodes.size());
-    std::vector<std::uint32_t> ids(nodes.size());
-    for (std::size_t i = 0; i < nodes.size(); ++i) {
-      ids[i] = new_operation(r, stream_number, tick);
-      for (const std::size_t a : nodes[i].after) {
-        ancestors[i].insert(a);
-        ancestors[i].insert(ancestors[a].begin(), ancestors[a].end());
-      }
-    }
-    cairn::emu::end_operation();
-    std::vector<bool> done(nodes.size(), false);
-    for (std::size_t left = nodes.size(); left > 0; --left) {
-      std::vector<std::size_t> ready;
-      for (std::size_t i = 0; i < nodes.size(); ++i)
-        if (!done[i] &&
-            std::all_of(nodes[i].after.begin(), nodes[i].after.end(), [&](std::size_t a) { return done[a]; }))
-          ready.push_back(i);
-      const std::size_t pick = ready[r.schedule == Schedule::random ? r.random() % ready.size() : 0];
-      cairn::emu::begin_operation(ids[pick], nodes[pick].name.c_str(), [&](std::uint32_t e) {
-        for (std::size_t i = 0; i < ids.size(); ++i)
-          if (ids[i] == e) return ancestors[pick].contains(i);
-        return covers(r, before, e);
-      });
-      nodes[pick].run();
-      cairn::emu::end_operation();
-      if (r.recording) r.executed.push_back(nodes[pick].name);
-      done[pick] = true;
-    }
-  });
+  const auto launch = std::make_shared<GraphRun>(exec->nodes);
+  return submit(
+      stream, "graph", [launch, &r] { launch->run_one(r); }, [launch] { return launch->may_run(); });
 }
 
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t* nodes, size_t* count) {

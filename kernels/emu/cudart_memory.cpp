@@ -69,7 +69,7 @@ cudaError_t copy_async(void* dst, const void* src, std::size_t bytes, cudaMemcpy
   if (const cudaError_t error = submit(stream, "memcpy", std::move(run)); error != cudaSuccess) return error;
   if (blocks) {
     ++r.counts.synchronizations;
-    wait_for(r, s->last);
+    wait_for(r, OpPtr(s->last));
     return device_error();
   }
   return cudaSuccess;
@@ -94,7 +94,7 @@ cudaError_t cudaFree(void* p) {
   const Lock lock(r.mutex);
   if (!p) return cudaSuccess;
   ++r.counts.frees;
-  wait_for_all(r);  // cudaFree waits for the device
+  wait_for_device(r, current_device());  // cudaFree waits for the device
   return device_free(p) ? cudaSuccess : fail(cudaErrorInvalidValue);
 }
 
@@ -136,7 +136,7 @@ cudaError_t cudaFreeHost(void* p) {
   if (!p) return cudaSuccess;
   if (r.pinned.erase(static_cast<const char*>(p)) == 0) return fail(cudaErrorInvalidValue);
   ++r.counts.frees;
-  wait_for_all(r);
+  wait_for_device(r, current_device());
   forget_host_range(p);
   std::free(p);
   return cudaSuccess;
@@ -171,7 +171,7 @@ cudaError_t cudaMemcpyToSymbol(const void* symbol, const void* src, size_t bytes
   Runtime& r = runtime();
   const Lock lock(r.mutex);
   ++r.counts.copies;
-  wait_for_all(r);
+  wait_for_device(r, current_device());
   std::memcpy(static_cast<char*>(const_cast<void*>(symbol)) + offset, src, bytes);
   if (recording()) record_symbol(symbol, src, bytes, offset);
   return cudaSuccess;

@@ -12,6 +12,7 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t* out, unsigned int flags, 
   if (!out || flags > cudaStreamNonBlocking) return fail(cudaErrorInvalidValue);
   auto* s = new CUstream_st;
   s->number = r.stream_numbers++;
+  s->device = current_device();
   s->blocking = flags != cudaStreamNonBlocking;
   r.streams.insert(s);
   *out = s;
@@ -28,7 +29,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   Runtime& r = runtime();
   const Lock lock(r.mutex);
   if (!r.streams.erase(stream)) return fail(cudaErrorInvalidResourceHandle);
-  r.destroyed[stream->number] = stream->ticks;
+  r.destroyed[stream->device][stream->number] = stream->ticks;
   delete stream;  // its queued work still runs
   return cudaSuccess;
 }
@@ -41,10 +42,12 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (s->capture) return refuse_in_capture(*s);
   ++r.counts.synchronizations;
   if (s == &r.legacy) {
-    for (CUstream_st* other : r.streams)
-      if (other->blocking) wait_for(r, other->last);
+    std::vector<OpPtr> others;  // a wait may let other threads make and destroy streams
+    for (const CUstream_st* other : r.streams)
+      if (other->blocking) others.push_back(other->last);
+    for (const OpPtr& last : others) wait_for(r, last);
   }
-  wait_for(r, s->last);
+  wait_for(r, OpPtr(s->last));
   return device_error();
 }
 
@@ -92,6 +95,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* out, unsigned int /*flags*/) {
   const Lock lock(r.mutex);
   if (!out) return fail(cudaErrorInvalidValue);
   *out = new CUevent_st;
+  (*out)->device = current_device();
   r.events.insert(*out);
   return cudaSuccess;
 }
@@ -110,6 +114,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const Lock lock(r.mutex);
   CUstream_st* s = resolve(r, stream);
   if (!s || !r.events.contains(event)) return fail(cudaErrorInvalidResourceHandle);
+  if (s != &r.legacy && s->device != event->device) return fail(cudaErrorInvalidResourceHandle);
   if (s->capture) {
     event->graph = s->capture.get();
     event->nodes = s->capture_tail;
@@ -126,7 +131,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   if (!r.events.contains(event)) return fail(cudaErrorInvalidResourceHandle);
   if (event->graph) return fail(cudaErrorCapturedEvent);
   ++r.counts.synchronizations;
-  wait_for(r, event->recorded);
+  wait_for(r, OpPtr(event->recorded));
   return device_error();
 }
 
@@ -148,7 +153,7 @@ cudaError_t cudaDeviceSynchronize() {
   const Lock lock(r.mutex);
   if (any_capture(r)) return fail(cudaErrorStreamCaptureUnsupported);
   ++r.counts.synchronizations;
-  wait_for_all(r);
+  wait_for_device(r, current_device());
   return device_error();
 }
 

@@ -91,13 +91,21 @@ void on_fault(int signal, siginfo_t* info, void* raw) {
 }  // namespace
 
 void install_fault_stack() {
-  thread_local bool installed = false;
-  if (installed) return;
-  installed = true;
-  stack_t stack{};
-  stack.ss_size = kStackBytes;
-  stack.ss_sp = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (stack.ss_sp != MAP_FAILED) sigaltstack(&stack, nullptr);
+  struct FaultStack {
+    FaultStack() {
+      stack.ss_size = kStackBytes;
+      stack.ss_sp = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (stack.ss_sp != MAP_FAILED) sigaltstack(&stack, nullptr);
+    }
+    ~FaultStack() {
+      if (stack.ss_sp == MAP_FAILED) return;
+      const stack_t none{.ss_sp = nullptr, .ss_flags = SS_DISABLE, .ss_size = 0};
+      sigaltstack(&none, nullptr);
+      munmap(stack.ss_sp, kStackBytes);
+    }
+    stack_t stack{};
+  };
+  thread_local const FaultStack installed;
 }
 
 void install_fault_handler() {

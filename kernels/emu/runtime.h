@@ -20,8 +20,14 @@ void set_schedule(Schedule schedule, std::uint64_t seed = 0);
 
 /// Queues a launch (or, while the stream is captured, adds it to the graph). `run` executes the whole grid.
 cudaError_t enqueue_kernel(cudaStream_t stream, const char* name, std::function<void()> run);
-/// Queues work of a vendor library's stand-in in the same way.
-cudaError_t enqueue_library_call(cudaStream_t stream, const char* name, std::function<void()> run);
+/// Queues work of a vendor library's stand-in in the same way. Where it needs other processes or threads,
+/// `may_run` says whether they have come; a wait for it lets other threads queue and run work meanwhile.
+cudaError_t enqueue_library_call(cudaStream_t stream, const char* name, std::function<void()> run,
+                                 std::function<bool()> may_run = {});
+
+/// Devices that the process sees; initially CAIRN_EMU_DEVICES, else 1. All are of one profile and share the
+/// memory's range.
+void set_device_count(int count);
 
 /// Calls since the process began or the last reset, so that a test can assert what a warmed-up step does.
 struct CallCounts {

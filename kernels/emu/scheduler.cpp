@@ -20,6 +20,11 @@ constexpr std::size_t kDynamicArena = 256 * 1024;  // more than any device's sha
 
 thread_local Worker* worker_here = nullptr;
 
+/// Ends the worker with its operating-system thread: ranks of a job may be threads that come and go.
+struct EndOfThread {
+  ~EndOfThread() { delete std::exchange(worker_here, nullptr); }
+};
+
 bool same_place(const Where& a, const Where& b) {
   return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
 }
@@ -32,7 +37,10 @@ std::string text_of(const Where& where) {
 }
 
 Worker& this_worker() {
-  if (!worker_here) worker_here = new Worker;  // as long as its operating-system thread: the pool's never end
+  if (!worker_here) {
+    thread_local const EndOfThread end;
+    worker_here = new Worker;
+  }
   return *worker_here;
 }
 
@@ -47,6 +55,8 @@ Worker::Worker() : fibers(&Worker::fiber_entry) {
   arena = {reinterpret_cast<std::uintptr_t>(memory),
            reinterpret_cast<std::uintptr_t>(memory) + kDynamicArena + kPageBytes};
 }
+
+Worker::~Worker() { munmap(reinterpret_cast<void*>(arena.begin), arena.end - arena.begin); }
 
 void Worker::begin_grid(const Grid& g) {
   grid = &g;

@@ -1,5 +1,8 @@
 #include "kernels/emu/stream_queue.h"
 
+#include <chrono>
+#include <thread>
+
 namespace cairn::emu {
 
 void merge(Clock& into, const Clock& other) {
@@ -9,6 +12,10 @@ void merge(Clock& into, const Clock& other) {
 namespace {
 
 thread_local cudaError_t last = cudaSuccess;
+thread_local int device_of_thread = 0;
+
+// Short beside a kernel's run, long beside a look at whether another process has come.
+constexpr auto kPause = std::chrono::microseconds(50);
 
 void run_now(Runtime& r, const OpPtr& op) {
   if (op->run) {
@@ -16,8 +23,10 @@ void run_now(Runtime& r, const OpPtr& op) {
     r.current = op.get();
     op->run();
     end_operation();
+    if (std::exchange(op->again, false)) return;
   }
   op->run = nullptr;
+  op->may_run = nullptr;
   op->done = true;
   op->after.clear();
   if (r.recording && !op->name.empty()) r.executed.push_back(op->name);
@@ -35,15 +44,21 @@ void collect_needed(const OpPtr& target, std::set<Op*>& needed) {
   }
 }
 
-/// Runs queued work until `target` is done.
-void drive(Runtime& r, const OpPtr& target) {
+/// Runs queued work until `target` is done, or, unless it is to wait for other threads and processes, as far
+/// as that goes without them.
+void drive(Runtime& r, const OpPtr& target, bool wait = true) {
   while (!target->done) {
     std::set<Op*> needed;
     if (r.schedule != Schedule::random) collect_needed(target, needed);
     std::vector<OpPtr> ready;
     for (const OpPtr& op : r.pending)
       if (op->ready() && (r.schedule == Schedule::random || needed.contains(op.get()))) ready.push_back(op);
-    // Dependencies point to older operations only, so something is always ready.
+    // Dependencies point to older operations only, so something is always ready, or waits for others.
+    if (ready.empty()) {
+      if (!wait) return;
+      r.mutex.yield();
+      continue;
+    }
     run_now(r, ready[r.schedule == Schedule::random ? r.random() % ready.size() : 0]);
   }
 }
@@ -64,6 +79,15 @@ std::vector<OpPtr> dependencies(Runtime& r, CUstream_st& s) {
 }
 
 }  // namespace
+
+void RuntimeMutex::yield() {
+  const int depth = depth_;
+  for (int i = 0; i < depth; ++i) unlock();
+  std::this_thread::sleep_for(kPause);
+  for (int i = 0; i < depth; ++i) lock();
+}
+
+int& current_device() { return device_of_thread; }
 
 // Never destroyed: device memory is given back from static destructors too.
 Runtime& runtime() {
@@ -95,11 +119,17 @@ void wait_for(Runtime& r, const OpPtr& target) {
   merge(r.host, target->clock);
 }
 
-void wait_for_all(Runtime& r) {
-  while (!r.pending.empty()) drive(r, OpPtr(r.pending.back()));
-  r.host[r.legacy.number] = r.legacy.ticks;
-  for (const CUstream_st* s : r.streams) r.host[s->number] = s->ticks;
-  merge(r.host, std::exchange(r.destroyed, {}));
+void wait_for_device(Runtime& r, int device) {
+  for (;;) {
+    const auto op = std::find_if(r.pending.rbegin(), r.pending.rend(),
+                                 [&](const OpPtr& p) { return p->device == device; });
+    if (op == r.pending.rend()) break;
+    drive(r, OpPtr(*op));
+  }
+  if (r.legacy.device == device) r.host[r.legacy.number] = r.legacy.ticks;
+  for (const CUstream_st* s : r.streams)
+    if (s->device == device) r.host[s->number] = s->ticks;
+  merge(r.host, std::exchange(r.destroyed[device], {}));
 }
 
 CUstream_st* resolve(Runtime& r, cudaStream_t stream) {
@@ -107,10 +137,13 @@ CUstream_st* resolve(Runtime& r, cudaStream_t stream) {
   return r.streams.contains(stream) ? stream : nullptr;
 }
 
-OpPtr enqueue(Runtime& r, CUstream_st& s, std::string name, std::function<void()> run) {
+OpPtr enqueue(Runtime& r, CUstream_st& s, std::string name, std::function<void()> run,
+              std::function<bool()> may_run) {
   auto op = std::make_shared<Op>();
   op->name = std::move(name);
   op->run = std::move(run);
+  op->may_run = std::move(may_run);
+  op->device = s.device;
   op->after = dependencies(r, s);
   op->clock = r.host;
   for (const OpPtr& before : op->after) merge(op->clock, before->clock);
@@ -119,7 +152,7 @@ OpPtr enqueue(Runtime& r, CUstream_st& s, std::string name, std::function<void()
   std::erase_if(op->after, [](const OpPtr& before) { return before->done; });
   s.last = op;
   r.pending.push_back(op);
-  if (r.schedule == Schedule::eager) drive(r, op);
+  if (r.schedule == Schedule::eager) drive(r, op, false);
   // Now and then a random operation gets its turn early.
   if (r.schedule == Schedule::random && r.random() % 4 == 0) {
     std::vector<OpPtr> ready;
@@ -130,20 +163,21 @@ OpPtr enqueue(Runtime& r, CUstream_st& s, std::string name, std::function<void()
   return op;
 }
 
-cudaError_t submit(cudaStream_t stream, std::string name, std::function<void()> run) {
+cudaError_t submit(cudaStream_t stream, std::string name, std::function<void()> run,
+                   std::function<bool()> may_run) {
   Runtime& r = runtime();
   CUstream_st* s = resolve(r, stream);
   if (!s) return fail(cudaErrorInvalidResourceHandle);
   if (s->capture) {
     if (s->capture->invalidated) return fail(cudaErrorStreamCaptureInvalidated);
-    s->capture->nodes.push_back({std::move(name), std::move(run), s->capture_tail});
+    s->capture->nodes.push_back({std::move(name), std::move(run), std::move(may_run), s->capture_tail});
     s->capture_tail = {s->capture->nodes.size() - 1};
     return cudaSuccess;
   }
   if (s == &r.legacy &&
       std::any_of(r.streams.begin(), r.streams.end(), [](auto* o) { return o->capture && o->blocking; }))
     return fail(cudaErrorStreamCaptureImplicit);
-  enqueue(r, *s, std::move(name), std::move(run));
+  enqueue(r, *s, std::move(name), std::move(run), std::move(may_run));
   return cudaSuccess;
 }
 
@@ -178,7 +212,7 @@ bool is_pinned(Runtime& r, const void* p) {
 void set_schedule(Schedule schedule, std::uint64_t seed) {
   Runtime& r = runtime();
   const Lock lock(r.mutex);
-  wait_for_all(r);
+  for (int device = 0; device < r.devices; ++device) wait_for_device(r, device);
   r.schedule = schedule;
   r.random.seed(seed);
 }
@@ -186,15 +220,24 @@ void set_schedule(Schedule schedule, std::uint64_t seed) {
 cudaError_t enqueue_kernel(cudaStream_t stream, const char* name, std::function<void()> run) {
   Runtime& r = runtime();
   const Lock lock(r.mutex);
+  const CUstream_st* s = resolve(r, stream);
+  if (s && s != &r.legacy && s->device != current_device()) return fail(cudaErrorInvalidResourceHandle);
   ++r.counts.launches;
   return submit(stream, name, std::move(run));
 }
 
-cudaError_t enqueue_library_call(cudaStream_t stream, const char* name, std::function<void()> run) {
+cudaError_t enqueue_library_call(cudaStream_t stream, const char* name, std::function<void()> run,
+                                 std::function<bool()> may_run) {
   Runtime& r = runtime();
   const Lock lock(r.mutex);
   ++r.counts.library_calls;
-  return submit(stream, name, std::move(run));
+  return submit(stream, name, std::move(run), std::move(may_run));
+}
+
+void set_device_count(int count) {
+  Runtime& r = runtime();
+  const Lock lock(r.mutex);
+  r.devices = count;
 }
 
 CallCounts call_counts() {

@@ -34,13 +34,17 @@ void merge(Clock& into, const Clock& other);
 struct Op {
   std::string name;
   std::function<void()> run;
+  std::function<bool()> may_run;  // what it needs beyond `after`, of other processes or threads; or empty
   std::vector<std::shared_ptr<Op>> after;
   Clock clock;  // itself included
   std::uint32_t id = 0;
+  int device = 0;
+  bool again = false;  // set by a run that has left a part for another turn
   bool done = false;
 
   bool ready() const {
-    return std::all_of(after.begin(), after.end(), [](const auto& op) { return op->done; });
+    return std::all_of(after.begin(), after.end(), [](const auto& op) { return op->done; }) &&
+           (!may_run || may_run());
   }
 };
 using OpPtr = std::shared_ptr<Op>;
@@ -49,6 +53,7 @@ using OpPtr = std::shared_ptr<Op>;
 struct GraphNode {
   std::string name;
   std::function<void()> run;
+  std::function<bool()> may_run;  // or empty
   std::vector<std::size_t> after;
 };
 
@@ -66,9 +71,11 @@ struct CUevent_st {
   cairn::emu::OpPtr recorded;   // null: nothing recorded, counts as complete
   CUgraph_st* graph = nullptr;  // recorded in a capture: the node behind which it stands
   std::vector<std::size_t> nodes;
+  int device = 0;
 };
 struct CUstream_st {
   std::uint32_t number = 0;
+  int device = 0;
   std::uint64_t ticks = 0;
   bool blocking = true;  // ordered against the legacy default stream
   cairn::emu::OpPtr last;
@@ -81,16 +88,37 @@ struct CUstream_st {
 
 namespace cairn::emu {
 
+/// Recursive, and given up whole while nothing that is wanted may run yet.
+class RuntimeMutex {
+ public:
+  void lock() {
+    mutex_.lock();
+    ++depth_;
+  }
+  void unlock() {
+    --depth_;
+    mutex_.unlock();
+  }
+  /// Lets other threads queue and run work. The owner calls it.
+  void yield();
+
+ private:
+  std::recursive_mutex mutex_;
+  int depth_ = 0;
+};
+
 struct Runtime {
-  std::recursive_mutex mutex;
+  RuntimeMutex mutex;
   CUstream_st legacy;
   std::set<CUstream_st*> streams;
   std::set<CUevent_st*> events;
   std::vector<OpPtr> pending;
-  const Op* current = nullptr;                // while it runs
+  Op* current = nullptr;                      // while it runs
   std::map<const char*, std::size_t> pinned;  // begin -> bytes
   Clock host;                                 // what the host has waited for
-  Clock destroyed;  // last operations of streams that are gone, whose work the device still does
+  std::map<int, Clock> destroyed;  // by device: last operations of streams that are gone, whose work it
+                                   // still does
+  int devices = 1;
   std::uint32_t stream_numbers = 1;                                     // the legacy stream is 0
   std::vector<std::pair<std::uint32_t, std::uint64_t>> operations{{}};  // of each id: stream and tick
   Schedule schedule = Schedule::eager;
@@ -99,8 +127,10 @@ struct Runtime {
   bool recording = false;
   std::vector<std::string> executed;
 
-  /// Takes the schedule from CAIRN_EMU_SCHEDULE: late, or random with a seed behind a colon.
+  /// Takes the schedule from CAIRN_EMU_SCHEDULE: late, or random with a seed behind a colon; and the number
+  /// of devices from CAIRN_EMU_DEVICES.
   Runtime() {
+    if (const char* count = std::getenv("CAIRN_EMU_DEVICES")) devices = std::max(1, std::atoi(count));
     const char* wanted = std::getenv("CAIRN_EMU_SCHEDULE");
     if (!wanted) return;
     const std::string text = wanted;
@@ -114,7 +144,7 @@ struct Runtime {
 
 Runtime& runtime();
 
-using Lock = std::lock_guard<std::recursive_mutex>;
+using Lock = std::lock_guard<RuntimeMutex>;
 
 /// Sets what cudaGetLastError returns to this thread, and returns it.
 cudaError_t fail(cudaError_t error);
@@ -125,8 +155,11 @@ cudaError_t last_error(bool clear);
 /// The host waits for `target`, which may be null, and so knows it, and all before it, to be complete.
 void wait_for(Runtime& r, const OpPtr& target);
 
-/// The host waits for everything.
-void wait_for_all(Runtime& r);
+/// The host waits for everything that this device was given.
+void wait_for_device(Runtime& r, int device);
+
+/// The device that the calling thread chose last.
+int& current_device();
 
 /// The stream's state, the legacy stream's for null; null for a handle that is none.
 CUstream_st* resolve(Runtime& r, cudaStream_t stream);
@@ -141,10 +174,12 @@ std::uint32_t new_operation(Runtime& r, std::uint32_t stream, std::uint64_t tick
 bool covers(Runtime& r, const Clock& clock, std::uint32_t earlier);
 
 /// Queues `run` behind what the stream has to wait for.
-OpPtr enqueue(Runtime& r, CUstream_st& s, std::string name, std::function<void()> run);
+OpPtr enqueue(Runtime& r, CUstream_st& s, std::string name, std::function<void()> run,
+              std::function<bool()> may_run = {});
 
 /// Queues, or adds to the graph that the stream is captured into.
-cudaError_t submit(cudaStream_t stream, std::string name, std::function<void()> run);
+cudaError_t submit(cudaStream_t stream, std::string name, std::function<void()> run,
+                   std::function<bool()> may_run = {});
 
 /// A call that no capture allows: an error, and the end of the capture that `s` takes part in.
 cudaError_t refuse_in_capture(CUstream_st& s);

@@ -67,6 +67,7 @@ struct Grid {
 class Worker {
  public:
   Worker();
+  ~Worker();
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
