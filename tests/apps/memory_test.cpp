@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstdlib>
 #include <filesystem>
@@ -35,6 +36,9 @@ class Memory : public testing::Test {
 
 // The process' own peak, as the kernel measured it, against what the plan said before the first step.
 TEST_F(Memory, ThePlanIsNearWhatTheRunTakes) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer's own memory is much of what is measured";
+#endif
   for (const std::string more :
        {"--model resnet18 --image-size 64 --batch-size 16 --max-steps 2",
         "--model model_cnn --image-size 64 --batch-size 32 --max-steps 2",
@@ -60,9 +64,9 @@ TEST_F(Memory, ABatchThatCannotFitIsRefusedBeforeTheFirstStep) {
   const Outcome o = train("run", "--quiet --model resnet18 --image-size 2048 --batch-size 65536");
   EXPECT_EQ(o.status, 2);
   ASSERT_EQ(lines_of(o.err).size(), 1U) << o.err;
-  EXPECT_THAT(o.err,
-              AllOf(HasSubstr("a batch of 65536 images of 2048 x 2048 would take"), HasSubstr("are free"),
-                    ContainsRegex("the largest: .*(conv1|bn1|max_pool2d)"), HasSubstr("not even one fits")));
+  EXPECT_THAT(o.err, AllOf(HasSubstr("a batch of 65536 images of 2048 x 2048 would take"),
+                           HasSubstr("are free"), ContainsRegex("the largest: .*(conv1|bn1|max_pool2d)"),
+                           ContainsRegex("use --batch-size [0-9]+ or less|not even one fits")));
 }
 
 /// A limit on the addresses of this process and those that it starts, as job schedulers set it.
@@ -121,7 +125,10 @@ TEST_F(Memory, RunningOutNamesTheLargestHolders) {
   const Outcome o = train("run", "--quiet --plugin " CAIRN_PLUGIN_FAULTY
                                  " --model faulty --image-size 32 --batch-size 8 --precision fp32");
   EXPECT_EQ(o.status, 1);
-  ASSERT_EQ(lines_of(o.err).size(), 1U) << o.err;
+  // AddressSanitizer has a line of its own ("==PID==WARNING: ...") for each request that is too large.
+  const std::vector<std::string> lines = lines_of(o.err);
+  EXPECT_EQ(std::count_if(lines.begin(), lines.end(), [](const auto& l) { return !l.starts_with("=="); }), 1)
+      << o.err;
   EXPECT_THAT(o.err, AllOf(HasSubstr("out of memory on device 'cpu'"), HasSubstr("the plan was"),
                            ContainsRegex("the largest: .*(conv1|bn1|layer.conv2|validation)"),
                            HasSubstr("try --batch-size 4")));

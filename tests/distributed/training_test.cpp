@@ -17,6 +17,13 @@ namespace {
 using distributed::Communicator;
 using distributed::LocalNet;
 
+// Sums are added in another order. Sanitizers make code that adds them in yet another one: 1.1e-6 seen.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr double kLossDistance = 2e-6;
+#else
+constexpr double kLossDistance = 1e-6;
+#endif
+
 class Parallel : public testing::TestWithParam<Case> {
  protected:
   // Ranks are threads: kernels must not make threads of their own in each.
@@ -57,7 +64,7 @@ TEST_P(Parallel, EachStepIsThatOfOneProcess) {
     for (const Step& s : steps) {
       set_state(learner, s.before);
       const double loss = learner.step().run(s.batch.part(rank, world), c.lr).item();
-      EXPECT_NEAR(loss / s.loss, 1, 1e-6) << "rank " << rank << ", step " << s.before.steps;
+      EXPECT_NEAR(loss / s.loss, 1, kLossDistance) << "rank " << rank << ", step " << s.before.steps;
       const Values gradients = gradients_of(learner), buffers = values_of(learner.model().named_buffers());
       const auto names = learner.model().named_parameters();
       for (std::size_t i = 0; i < gradients.size(); ++i) {
@@ -142,6 +149,12 @@ TEST_F(Parallel, WithoutSynchronisedBatchNormAllHoldTheSameBits) {
     // The first layer sees the same: the mean over all images is the mean of the processes' means.
     EXPECT_EQ(names[0].name, "bn1.running_mean");
     EXPECT_LT(distance(statistics[0], buffers[0]), 1e-5);
+    // A step that is not taken gives these values back, wherever they lie.
+    for (const nn::NamedTensor& b : learner->model().named_buffers())
+      if (b.tensor.dtype() == DType::f32)
+        b.tensor.copy_from<float>(std::vector<float>(static_cast<std::size_t>(b.tensor.numel()), 7));
+    learner->optimizer().buffers().restore();
+    EXPECT_EQ(values_of(learner->model().named_buffers()), statistics);
   });
 }
 
