@@ -53,7 +53,7 @@ TEST_F(MpirunDevice, StopsTogetherAndGoesOn) {
   EXPECT_NE(o.status, 0);
   EXPECT_THAT(o.err, HasSubstr("stopped at --time-limit 0.001s, and saved"));
   EXPECT_EQ(position("run"), 1);
-  const Outcome rest = by(2, "train --quiet --resume " + path("run") " --time-limit 0 --device cuda-emu");
+  const Outcome rest = by(2, "train --quiet --resume " + path("run") + " --time-limit 0 --device cuda-emu");
   ASSERT_EQ(rest.status, 0) << rest.err;
   expect_same_weights("whole", "run");
 }
