@@ -85,6 +85,7 @@ class Group {
         std::this_thread::sleep_for(kPause);
       }
     }
+    if (rank_ == 0) std::filesystem::remove(path_);  // all hold it
     for (int r = 0; r < world_; ++r) {
       const auto& [joined, world, pid, device] = members[static_cast<std::size_t>(r)];
       if (world != world_)
@@ -95,7 +96,6 @@ class Group {
           throw std::invalid_argument("Duplicate GPU detected: rank " + std::to_string(other) + " and rank " +
                                       std::to_string(r) + " both on device " + std::to_string(device));
     }
-    if (rank_ == 0) std::filesystem::remove(path_);  // all hold it
   }
   /// Returns once all ranks leave, as NCCL's do on one machine.
   void leave() {
