@@ -142,8 +142,8 @@ void check_parts_of_batch(const TrainOptions& o, int world) {
 
 Learner::Learner(const LearnerSetup& setup, ResidentImages* resident, std::int64_t batches) {
   build_model(setup);
-  build_optimizer(setup, batches);
   if (setup.processes) join_processes(setup);
+  build_optimizer(setup, batches);  // which keeps the places of what join_processes() packs
   build_step(setup, resident);
 }
 

@@ -35,10 +35,7 @@ Nonfinite locate_nonfinite(const LearnerSetup& setup, TrainStep& step, Place pla
     loader->start_epoch(place.epoch, place.batch);
     data::Batch batch;
     if (!loader->next(batch)) throw Error("the batch is not there");
-    Nonfinite found = step.find_nonfinite(batch);
-    if (found.where.empty())
-      found.where = "a place that a second run of the step does not show: suspect the machine's memory";
-    return found;
+    return step.find_nonfinite(batch);
   } catch (const Error& error) {
     return {"a place that could not be found (" + std::string(error.what()) + ")", false};
   }

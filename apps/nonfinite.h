@@ -23,7 +23,7 @@ struct Place {
 };
 
 /// Loads the batch of that place once more and looks where in its step the first value is that is no number
-/// (TrainStep::find_nonfinite). Where even that fails, `where` says so.
+/// (TrainStep::find_nonfinite); `where` is empty where it shows none. Where even that fails, `where` says so.
 Nonfinite locate_nonfinite(const LearnerSetup& setup, TrainStep& step, Place place);
 
 /// "step 57 (epoch 2, batch 9): the loss is nan, first in layer2.0.conv1, forward"

@@ -186,6 +186,7 @@ void share_state(distributed::Communicator& processes, nn::Module& model, optim:
     if (!processes.is_first()) t.tensor.copy_from<float>(values);
   }
   optimizer.set_steps(std::stoll(processes.broadcast(std::to_string(optimizer.steps()))));
+  optimizer.buffers().accept();  // what a step that is not taken goes back to
 }
 
 void require_same_weights(distributed::Communicator& processes, const nn::Module& model) {

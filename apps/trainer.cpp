@@ -234,9 +234,12 @@ bool Trainer::await_step(Place place) {
 // Of several processes what the first has found in its part of the batch.
 Nonfinite Trainer::locate(Place place) {
   Nonfinite found = locate_nonfinite(setup_, learner_.step(), place);
-  if (!processes_) return found;
-  for (const std::string& of_rank : processes_->gather((found.in_module ? "m" : "-") + found.where))
-    if (of_rank.size() > 1) return {.where = of_rank.substr(1), .in_module = of_rank[0] == 'm'};
+  if (processes_) {
+    for (const std::string& of_rank : processes_->gather((found.in_module ? "m" : "-") + found.where))
+      if (of_rank.size() > 1) return {.where = of_rank.substr(1), .in_module = of_rank[0] == 'm'};
+  }
+  if (found.where.empty())
+    found.where = "a place that a second run of the step does not show: suspect the machine's memory";
   return found;
 }
 
@@ -268,6 +271,7 @@ void Trainer::recover(Place place, std::int64_t steps) {
   if (found.in_module) throw Error(what + (states_ ? states_->advice() : "") + "; what may help: " + advice);
   save_state(place.epoch, place.batch);
   if (states_) states_->finish();
+  if (processes_) processes_->barrier();  // or another's end would come between, and be told as well
   throw Error(what + "; the step was not taken and the state before it is saved: go on with cairn train " +
               "--resume " + setup_.run.path() +
               (policy == OnNonfinite::stop ? " and --on-nonfinite skip, or with " : " and ") + advice +
