@@ -161,7 +161,8 @@ int run(const Options& o) {
   std::printf(
       "%s holds %s.cpp (the op and a small model with it), %s_test.cpp, %s_benchmark.cpp, CMakeLists.txt. "
       "Next:\n"
-      "  cd %s && cmake -B build -DCMAKE_BUILD_TYPE=Release && cmake --build build && ctest --test-dir build\n"
+      "  cd %s && cmake -B build -DCMAKE_BUILD_TYPE=Release && cmake --build build && ctest --test-dir "
+      "build\n"
       "  build/%s_benchmark\n"
       "  cairn train --data PHOTOS --plugin build/lib%s.so --model %s_net\n",
       folder.c_str(), o.name.c_str(), o.name.c_str(), o.name.c_str(), folder.c_str(), o.name.c_str(),

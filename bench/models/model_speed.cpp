@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/models/measured.h"
+#include "bench/models/step_options.h"
 #include "engine/autograd.h"
 #include "engine/device.h"
 #include "engine/ops.h"
@@ -95,10 +96,7 @@ int main(int count, char** arguments) {
   cairn::Options o;
   CLI::App app("Speed of a training or inference step, as JSON");
   app.add_option("--model", o.model)->capture_default_str();
-  app.add_option("--precision", o.precision)->check(CLI::IsMember({"fp32", "bf16"}))->capture_default_str();
-  app.add_option("--batch-size", o.batch_size)->check(CLI::Range(1, 4096))->capture_default_str();
-  app.add_option("--image-size", o.image_size)->check(CLI::Range(8, 2048))->capture_default_str();
-  app.add_option("--steps", o.steps)->check(CLI::Range(1, 100000))->capture_default_str();
+  cairn::bench::add_step_options(app, o);
   app.add_option("--warmup", o.warmup)->check(CLI::Range(0, 1000))->capture_default_str();
   app.add_option("--threads", o.threads, "0: all cores")->check(CLI::Range(0, 4096))->capture_default_str();
   app.add_flag("--infer", o.infer, "forward only, without gradients");

@@ -8,6 +8,7 @@
 #include <map>
 
 #include "bench/models/measured.h"
+#include "bench/models/step_options.h"
 #include "engine/autograd.h"
 #include "engine/ops.h"
 #include "engine/optim/optimizer.h"
@@ -128,10 +129,7 @@ int main(int count, char** arguments) {
   cairn::Options o;
   CLI::App app("What bounds a step of each model, as Markdown");
   app.add_option("--models", o.models)->capture_default_str();
-  app.add_option("--precision", o.precision)->check(CLI::IsMember({"fp32", "bf16"}))->capture_default_str();
-  app.add_option("--batch-size", o.batch_size)->check(CLI::Range(1, 4096))->capture_default_str();
-  app.add_option("--image-size", o.image_size)->check(CLI::Range(8, 2048))->capture_default_str();
-  app.add_option("--steps", o.steps)->check(CLI::Range(1, 1000))->capture_default_str();
+  cairn::bench::add_step_options(app, o);
   CLI11_PARSE(app, count, arguments);
   try {
     const cairn::Machine machine =
