@@ -61,6 +61,7 @@ TEST_P(Devices, RefuseEachOthersStreams) {  // the same guide, "Stream and Event
   kernels::Word* x = nullptr;
   ASSERT_EQ(cudaMalloc(reinterpret_cast<void**>(&x), 16), cudaSuccess);
   ASSERT_EQ(cudaMemset(x, 0, 16), cudaSuccess);
+  ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);  // the streams do not wait for the default stream
   EXPECT_TRUE(kernels::run_program("late_twice_plus", 1, 4, 0, x, x, streams[0]).ok());
   EXPECT_FALSE(kernels::run_program("late_twice_plus", 1, 4, 0, x, x, streams[1]).ok());
   EXPECT_EQ(cudaEventRecord(events[0], streams[1]), cudaErrorInvalidResourceHandle);
