@@ -54,9 +54,11 @@ class BenchCompare : public testing::TestWithParam<int> {
   Answer compare(const json& before, const json& after) const {
     std::ofstream(folder_ / "before.json") << before;
     std::ofstream(folder_ / "after.json") << after;
-    const std::string command =
-        std::string(CAIRN_SOURCE_DIR) + "/scripts/bench-compare '" + (folder_ / "before.json").string() +
-        "' '" + (folder_ / "after.json").string() + "' > '" + (folder_ / "out.txt").string() + "' 2>&1";
+    return ask("'" + (folder_ / "before.json").string() + "' '" + (folder_ / "after.json").string() + "'");
+  }
+  Answer ask(const std::string& arguments) const {
+    const std::string command = std::string(CAIRN_SOURCE_DIR) + "/scripts/bench-compare " + arguments +
+                                " > '" + (folder_ / "out.txt").string() + "' 2>&1";
     Answer a;
     a.status = WEXITSTATUS(std::system(command.c_str()));
     std::ifstream in(folder_ / "out.txt");
@@ -97,6 +99,52 @@ TEST_P(BenchCompare, RefusesTooFewRepetitions) {
   const Answer a = compare(run(1, 3, 1), run(2, 3, 1));
   EXPECT_NE(a.status, 0);
   EXPECT_NE(a.text.find("fewer than 5 repetitions"), std::string::npos) << a.text;
+}
+
+/// Two programs on a machine that drifts: each call takes 1 % longer than the last, and half as long again
+/// from the fifteenth on. Their commands print the times of their next call.
+class BenchCompareByTurns : public BenchCompare {
+ protected:
+  static constexpr int kRounds = 30;
+  Answer compare_by_turns(std::uint64_t seed, double slow_down) const {
+    for (int turn = 0; turn < kRounds; ++turn)
+      for (int i = 0; i < 2; ++i) {
+        const bool after = (i == 1) == (turn % 2 == 0);  // A B, B A, ...
+        const int calls = 2 * turn + i;
+        json times = run(seed + static_cast<std::uint64_t>(calls), 3, after ? slow_down : 1);
+        for (json& row : times["benchmarks"])
+          row["real_time"] = row["real_time"].get<double>() * (1 + 0.01 * calls) * (calls < 15 ? 1 : 1.5);
+        std::ofstream(folder_ / (std::string(after ? "after." : "before.") + std::to_string(turn))) << times;
+      }
+    std::ofstream(folder_ / "next.sh") << "n=$(cat \"$1.n\" 2>/dev/null || echo 0)\n"
+                                          "echo $((n + 1)) >\"$1.n\"\ncat \"$1.$n\"\n";
+    for (const char* side : {"before.n", "after.n"}) fs::remove(folder_ / side);
+    const std::string next = "sh " + (folder_ / "next.sh").string() + " " + folder_.string();
+    return ask("--run '" + next + "/before' '" + next + "/after' --rounds " + std::to_string(kRounds));
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Drift, BenchCompareByTurns, testing::Values(1));
+
+TEST_P(BenchCompareByTurns, FindsASlowDownOfFivePercentAndNothingElse) {
+  const Answer a = compare_by_turns(1000, 1.05);
+  EXPECT_EQ(a.status, 1) << a.text;
+  EXPECT_NE(a.text.find("kernel" + std::to_string(kSlow) + "/"), std::string::npos) << a.text;
+  EXPECT_NE(a.text.find(std::to_string(kBenchmarks) + " benchmarks compared, 1 slower"), std::string::npos)
+      << a.text;
+}
+
+TEST_P(BenchCompareByTurns, StaysSilentOnTheSameProgram) {
+  for (const std::uint64_t seed : {2000, 3000}) {
+    const Answer a = compare_by_turns(seed, 1);
+    EXPECT_EQ(a.status, 0) << a.text;
+    EXPECT_EQ(a.text, std::to_string(kBenchmarks) + " benchmarks compared, 0 slower\n");
+  }
+}
+
+TEST_P(BenchCompareByTurns, SaysWhichCommandFails) {
+  const Answer a = ask("--run false false");
+  EXPECT_NE(a.status, 0);
+  EXPECT_NE(a.text.find("false ended with status 1"), std::string::npos) << a.text;
 }
 
 }  // namespace
