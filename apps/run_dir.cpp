@@ -79,6 +79,8 @@ void RunDir::write_config(const TrainOptions& options, const ModelCard& card,
   config["version"] = CAIRN_VERSION;
   config["options"] = to_json(options);
   config["card"] = card_metadata(card);
+  std::error_code error;
+  config["data_path"] = fs::absolute(options.data, error).string();
   data::write_file_atomically(RunDir::config(), config.dump(2) + "\n");
 }
 
@@ -95,7 +97,13 @@ TrainOptions RunDir::options() const {
   const nlohmann::json config = read_config();
   if (!config.is_object() || !config.contains("options"))
     throw InputError(RunDir::config() + " is damaged: it has no 'options'");
-  return train_options_from_json(config["options"]);
+  TrainOptions options = train_options_from_json(config["options"]);
+  // A relative path was meant from the folder where training began.
+  std::error_code error;
+  const nlohmann::json data_path = config.value("data_path", nlohmann::json(""));
+  const std::string path = data_path.is_string() ? data_path.get<std::string>() : "";
+  if (!path.empty() && !fs::exists(options.data, error) && fs::exists(path, error)) options.data = path;
+  return options;
 }
 
 ModelCard RunDir::card() const {
@@ -115,6 +123,7 @@ nlohmann::json RunDir::environment() const {
   nlohmann::json config = read_config();
   config.erase("options");
   config.erase("card");
+  config.erase("data_path");
   return config;
 }
 

@@ -159,6 +159,17 @@ TEST_F(Run, EvaluateAgreesWithTrainAndPredict) {
   EXPECT_EQ(lines_of(csv.out)[0], "path,class,confidence");
 }
 
+TEST_F(Run, ARelativePathOfTheDataIsFoundFromAnotherFolderToo) {
+  const std::filesystem::path here = std::filesystem::current_path();
+  std::filesystem::current_path(folder_.path(""));
+  const Outcome trained = cairn(std::string("train --data data --out run --json") + kShort);
+  std::filesystem::current_path(here);
+  ASSERT_EQ(trained.status, 0) << trained.err;
+  const Outcome o = cairn("evaluate --json --quiet --run " + folder_.path("run"));
+  ASSERT_EQ(o.status, 0) << o.err;
+  EXPECT_EQ(last_json(o)["accuracy"], last_json(trained)["test"]["accuracy"]);
+}
+
 TEST_F(Run, TheFirstLineNamesTheDevice) {
   const Outcome o = cairn("predict --device cpu --run " + folder_.path("none") + " x.png");
   EXPECT_THAT(o.out, StartsWith("device: cpu"));
