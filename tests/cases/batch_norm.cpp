@@ -26,7 +26,7 @@ std::string name_of(Form form) {
   return form == Form::inference ? "batch_norm_inference/" : "sync_batch_norm/";
 }
 
-OpCase make(std::string name, Form form, const Shape& x, bool residual, Activation activation) {
+OpCase make(const std::string& name, Form form, const Shape& x, bool residual, Activation activation) {
   constexpr float kEps = 1e-5f;
   OpCase c;
   c.name = name_of(form) + name;

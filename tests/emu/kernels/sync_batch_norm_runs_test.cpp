@@ -99,7 +99,7 @@ TEST_P(SyncBatchNormRun, Correction) {
         want[i] -= gamma[k] * r / count * (dbeta[k] + (x[i] - mean[k]) * r * dgamma[k]);
       }
       const auto parameter = [&](const std::vector<double>& v) {
-        return placed({channels}, v, DType::f32, shift);
+        return placed({static_cast<std::int64_t>(v.size())}, v, DType::f32, shift);
       };
       const Tensor tx = placed({rows, channels}, x, GetParam(), shift),
                    tdx = placed({rows, channels}, dx, GetParam(), shift), tgamma = parameter(gamma),
