@@ -11,67 +11,16 @@
 // atomics.
 #include "kernels/batch_norm.h"
 
-#include <algorithm>
 #include <cmath>
 
-#include "kernels/cuda/device/channel_walk.h"
+#include "kernels/cuda/channel_walk.h"
+#include "kernels/cuda/device/batch_norm.h"
 #include "kernels/cuda/fill.h"
+#include "kernels/sync_batch_norm.h"
 
 namespace cairn::kernels {
 namespace {
 
-Walk walk_of(const Shape& shape, int width) {
-  const int64_t channels = shape[shape.rank - 1];
-  const int lanes = static_cast<int>(std::min<int64_t>(channels / width, kBlock));
-  return {shape.numel() / channels, channels, lanes, static_cast<int>(kBlock) / lanes};
-}
-/// Blocks for the rows, and for the channels beyond a block's.
-dim3 grid_of(const Walk& w, int width, int64_t rows_a_thread, int64_t most) {
-  const int64_t tiles = (w.channels / width + w.lanes - 1) / w.lanes;
-  const int64_t share = w.rows_per_block * rows_a_thread;
-  return {static_cast<unsigned>(std::clamp<int64_t>((w.rows + share - 1) / share, 1, most)),
-          static_cast<unsigned>(tiles)};
-}
-/// Blocks that share the rows of a sum: 32 rows a thread, so that its start and its partial sums weigh
-/// little, and at most 512 blocks, about four for each SM of an H100.
-int64_t splits_of(const Walk& w, int width) { return grid_of(w, width, 32, 512).x; }
-
-/// One access is 16 bytes where the channels and all pointers allow it.
-template <class T>
-inline constexpr int kWide = 16 / static_cast<int>(sizeof(T));
-template <class T>
-bool is_wide(const Shape& shape, std::initializer_list<const void*> data) {
-  return shape[shape.rank - 1] % kWide<T> == 0 && aligned_16(data);
-}
-/// f(std::integral_constant<int, width>)
-template <class T, class F>
-Status with_width(bool wide, F&& f) {
-  if (wide) return f(std::integral_constant<int, kWide<T>>{});
-  return f(std::integral_constant<int, 1>{});
-}
-
-template <int kWidth, class F>
-Status launch_sums(const Queue& q, const Walk& walk, const F& f, double* partial) {
-  return launch(&sums_kernel<kWidth, F>, dim3(grid_of(walk, kWidth, 32, 512)), dim3(kBlock), 0, stream_of(q),
-                walk, f, partial);
-}
-template <class F>
-Status launch_finish(const Queue& q, const Walk& walk, int width, double* partial, const F& f) {
-  return launch(&finish_kernel<F>, dim3(grid_for(walk.channels, kColumns, 1u << 30)), dim3(kBlock), 0,
-                stream_of(q), partial, static_cast<int>(splits_of(walk, width)), walk.channels, width, f);
-}
-template <int kWidth, class F>
-Status launch_walk(const Queue& q, const Walk& walk, const F& f) {
-  return launch(&walk_kernel<kWidth, F>, grid_of(walk, kWidth, 4, 132 * 32), dim3(kBlock), 0, stream_of(q),
-                walk, f);
-}
-
-/// Doubles of scratch for the sums: for either width, since alignment is not known when size is asked.
-std::size_t sums_doubles(const Shape& shape, int wide) {
-  int64_t splits = splits_of(walk_of(shape, 1), 1);
-  if (shape[shape.rank - 1] % wide == 0) splits = std::max(splits, splits_of(walk_of(shape, wide), wide));
-  return static_cast<std::size_t>(2 * splits * shape[shape.rank - 1]);
-}
 constexpr int kFactors = 6;  // numbers a channel that the sums leave for the walk, behind them in scratch
 
 template <class Args>
@@ -125,6 +74,40 @@ struct MomentsOf {
     }
   }
 };
+
+/// The moments as they go to other processes.
+struct FinishMoments {
+  double* sums;  // [2C+1]
+  int64_t channels, rows;
+  __device__ void operator()(int64_t c, double sum, double squares) const {
+    sums[c] = sum;
+    sums[channels + c] = squares;
+    if (c == 0) sums[2 * channels] = static_cast<double>(rows);
+  }
+};
+
+std::size_t moments_workspace(const Queue&, const ChannelMoments& a) {
+  const Shape& s = a.x.shape;
+  if (s[s.rank - 1] == 0) return 0;
+  return sums_doubles(s, 16 / static_cast<int>(size_of(a.x.dtype))) * sizeof(double);
+}
+
+// A process without rows has sums, too: of nothing.
+Status channel_moments_cuda(const Queue& q, const ChannelMoments& a) {
+  auto* const out = a.sums.as<double>();
+  if (a.sums.numel() == 1)  // no channels
+    return cuda_status(cudaMemsetAsync(out, 0, sizeof(double), stream_of(q)), "clearing sums");
+  return with_compute_type(a.dtype(), [&]<class T>(TypeTag<T>) {
+    return with_width<T>(is_wide<T>(a.x.shape, {a.x.data}), [&](auto width) -> Status {
+      constexpr int kWidth = decltype(width)::value;
+      const Walk walk = walk_of(a.x.shape, kWidth);
+      auto* const partial = static_cast<double*>(a.scratch);
+      Status sums = launch_sums<kWidth>(q, walk, MomentsOf<T>{a.x.as<T>()}, partial);
+      if (!sums.ok()) return sums;
+      return launch_finish(q, walk, kWidth, partial, FinishMoments{out, walk.channels, walk.rows});
+    });
+  });
+}
 
 // A channel's inverse deviation: given, or from a variance.
 template <class C>
@@ -192,26 +175,19 @@ struct AffineScratch {
 
 template <class C>
 struct FinishForward {
-  C *mean, *inv_std, *running_mean, *running_var;  // [C]; the running ones or null
-  double count, momentum, eps;
+  C *mean, *inv_std;  // [C]
+  RunningStatistics<C> running;
+  double count, eps;
   AffineOf<C> affine;
   AffineScratch<C> left;
   __device__ void operator()(int64_t c, double sum, double squares) const {
-    const double m = sum / count, spread = squares / count - m * m;
-    const double var = spread > 0 ? spread : (spread == spread ? 0 : spread);  // a NaN stays one
-    mean[c] = static_cast<C>(m);
-    inv_std[c] = static_cast<C>(1 / std::sqrt(var + eps));
-    update(running_mean, c, m);
-    update(running_var, c, var * count / (count > 1 ? count - 1 : 1));
+    const Moments m(sum, squares, count);
+    mean[c] = static_cast<C>(m.mean);
+    inv_std[c] = static_cast<C>(1 / std::sqrt(m.var + eps));
+    running.update(c, m);
     const C scale = affine.scale(c);
     left.scale.at(c) = scale;
     left.shift.at(c) = affine.shift(c, scale);
-  }
-
- private:
-  __device__ void update(C* running, int64_t c, double value) const {
-    if (running)
-      running[c] = static_cast<C>((1 - momentum) * static_cast<double>(running[c]) + momentum * value);
   }
 };
 
@@ -261,10 +237,8 @@ Status forward_cuda(const Queue& q, const BatchNormForward& a) {
               FinishForward<C>{
                   a.mean.as<C>(),
                   a.inv_std.as<C>(),
-                  a.running_mean.as<C>(),
-                  a.running_var.as<C>(),
+                  {a.running_mean.as<C>(), a.running_var.as<C>(), static_cast<double>(a.momentum)},
                   static_cast<double>(walk.rows),
-                  static_cast<double>(a.momentum),
                   static_cast<double>(a.eps),
                   {a.gamma.as<C>(), a.beta.as<C>(), a.mean.as<C>(), {a.inv_std.as<C>(), nullptr, 0}},
                   affine});
@@ -509,6 +483,7 @@ Status inference_backward_cuda(const Queue& q, const BatchNormInferenceBackward&
 }
 
 const FillCuda kForward{batch_norm_forward, &forward_cuda, &workspace_of<BatchNormForward>};
+const FillCuda kMoments{channel_moments, &channel_moments_cuda, &moments_workspace};
 const FillCuda kInference{batch_norm_inference, &inference_cuda};
 const FillCuda kBackward{batch_norm_backward, &backward_cuda, &workspace_of<BatchNormBackward>};
 const FillCuda kInferenceBackward{batch_norm_inference_backward, &inference_backward_cuda,

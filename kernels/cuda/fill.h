@@ -19,6 +19,7 @@ inline cudaStream_t stream_of(const Queue& queue) { return static_cast<cudaStrea
 inline namespace kernels_f64 {
 inline constexpr std::initializer_list<DType> kComputeDTypes = {DType::f64};
 inline constexpr std::initializer_list<DType> kParameterDTypes = {DType::f64};
+using Parameter = double;
 
 /// Calls f(TypeTag<T>{}) with the element type that `t` names, one of kComputeDTypes.
 template <class F>
@@ -29,6 +30,8 @@ decltype(auto) with_compute_type(DType, F&& f) {
 inline namespace kernels_product {
 inline constexpr std::initializer_list<DType> kComputeDTypes = {DType::f32, DType::bf16, DType::f16};
 inline constexpr std::initializer_list<DType> kParameterDTypes = {DType::f32};
+/// Parameters and statistics are fp32 whatever the compute dtype is (double in gradient checks).
+using Parameter = float;
 
 /// Calls f(TypeTag<T>{}) with the element type that `t` names, one of kComputeDTypes.
 template <class F>

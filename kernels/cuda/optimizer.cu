@@ -163,12 +163,7 @@ Parameters<T> parameters(const Args& a) {
           a.lr_scale};
 }
 
-// Parameters are fp32 whatever the compute dtype is (double in gradient checks).
-#if defined(CAIRN_KERNELS_F64)
-using P = double;
-#else
-using P = float;
-#endif
+using P = Parameter;
 constexpr int kParameterWidth = 16 / static_cast<int>(sizeof(P));
 
 Status sgd_cuda(const Queue& q, const SgdStep& a) {

@@ -1,14 +1,35 @@
+#include <memory>
+
+#include "engine/autograd.h"
+#include "engine/distributed/sync_batch_norm.h"
+#include "kernels/pointwise.h"
 #include "tests/cases/op_case.h"
 
 namespace cairn::cases {
 namespace {
 
-enum class Form { training, inference };
+enum class Form { training, inference, synchronised };
 
-OpCase make(std::string name, Form form, const Shape& x, bool residual, Activation activation) {
+/// As if another process had the same images: sums double, and what is made of them is as with one.
+class Twin final : public distributed::Collective {
+ public:
+  int world() const override { return 2; }
+  void start_sum(const Tensor& t) override {
+    call(kernels::cast, t.queue(), {t.view(), t.inplace(), kernels::Write::add});
+  }
+  void finish() override {}
+  void sum(const Tensor& t) override { start_sum(t); }
+};
+
+std::string name_of(Form form) {
+  if (form == Form::training) return "batch_norm/";
+  return form == Form::inference ? "batch_norm_inference/" : "sync_batch_norm/";
+}
+
+OpCase make(const std::string& name, Form form, const Shape& x, bool residual, Activation activation) {
   constexpr float kEps = 1e-5f;
   OpCase c;
-  c.name = std::string(form == Form::training ? "batch_norm/" : "batch_norm_inference/") + name;
+  c.name = name_of(form) + name;
   const Shape channels{x[x.rank - 1]};
   c.inputs = {{.shape = x},
               {.shape = channels, .fill = Input::Fill::positive, .parameter = true},
@@ -16,10 +37,12 @@ OpCase make(std::string name, Form form, const Shape& x, bool residual, Activati
               {.shape = channels, .parameter = true, .grad = false},
               {.shape = channels, .fill = Input::Fill::positive, .parameter = true, .grad = false}};
   if (residual) c.inputs.push_back({.shape = x});
-  c.op = [=](std::span<const Tensor> in) {
+  c.op = [=, twin = std::make_shared<Twin>()](std::span<const Tensor> in) {
     const Tensor skip = residual ? in[5] : Tensor();
     if (form == Form::inference)
       return batch_norm_inference(in[0], {in[1], in[2], in[3], in[4]}, skip, activation, kEps);
+    if (form == Form::synchronised)
+      return sync_batch_norm(in[0], {in[1], in[2], {}, {}}, skip, activation, 0.1f, kEps, *twin);
     return batch_norm(in[0], {in[1], in[2], {}, {}}, skip, activation, 0.1f, kEps);
   };
   c.reference = [=](std::span<const reference::Array> in) {
@@ -37,7 +60,7 @@ OpCase make(std::string name, Form form, const Shape& x, bool residual, Activati
 
 std::vector<OpCase> batch_norm_cases() {
   std::vector<OpCase> cases;
-  for (const Form form : {Form::training, Form::inference}) {
+  for (const Form form : {Form::training, Form::inference, Form::synchronised}) {
     cases.push_back(make("plain", form, {2, 5, 3, 4}, false, Activation::none));
     cases.push_back(make("relu", form, {3, 4, 4, 5}, false, Activation::relu));
     cases.push_back(make("residual_relu", form, {2, 3, 4, 7}, true, Activation::relu));

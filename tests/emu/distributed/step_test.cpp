@@ -14,51 +14,68 @@ namespace {
 
 using distributed::Communicator;
 
-using Steps = distributed::DeviceRanks;
+class Steps : public distributed::DeviceRanks {
+ public:
+  using DeviceRanks::run;
+};
+using Synchronised = distributed::DeviceRanks;  // with --sync-batch-norm
 
 constexpr Device kFirst{DeviceType::cuda_emu, 0};
 
-TEST_F(Steps, OfModelCnnAreThoseOfOneProcess) {
-  for (const int world : {2, 4}) {
-    const Case c{.model = "model_cnn", .world = world};
-    Workshop workshop(c);
-    struct Step {
-      GlobalBatch batch;
-      State before;
-      double loss = 0;
-      Values gradients;
-    };
-    std::vector<Step> steps;
-    {
-      const auto alone = workshop.learner(nullptr, 1, kFirst);
-      for (const std::int64_t size : {kBatch, kBatch, std::int64_t{5}}) {
-        const auto number = static_cast<std::uint64_t>(steps.size());
-        Step s{make_batch(size, workshop.side(), number, number == 1), state_of(*alone), 0, {}};
-        s.loss = alone->step().run(s.batch.part(0, 1), c.lr).item();
-        s.gradients = gradients_of(*alone);
-        steps.push_back(std::move(s));
-      }
+// Steps from the same states, with batches of the sizes given: loss, gradients, what batch norms learn.
+void expect_steps_of_one_process(const Case& c, const std::vector<std::int64_t>& sizes) {
+  Workshop workshop(c);
+  struct Step {
+    GlobalBatch batch;
+    State before;
+    double loss = 0;
+    Values gradients, buffers;
+  };
+  std::vector<Step> steps;
+  {
+    const auto alone = workshop.learner(nullptr, 1, kFirst);
+    for (const std::int64_t size : sizes) {
+      const auto number = static_cast<std::uint64_t>(steps.size());
+      Step s{make_batch(size, workshop.side(), number, number == 1), state_of(*alone), 0, {}, {}};
+      s.loss = alone->step().run(s.batch.part(0, 1), c.lr).item();
+      s.gradients = gradients_of(*alone);
+      s.buffers = values_of(alone->model().named_buffers());
+      steps.push_back(std::move(s));
     }
-    run(world, [&](Communicator& processes, Device device) {
-      const auto learner = workshop.learner(&processes, 1, device);
-      double worst = 0, worst_loss = 0;
-      for (const Step& s : steps) {
-        set_state(*learner, s.before);
-        const double loss = learner->step().run(s.batch.part(processes.rank(), world), c.lr).item();
-        EXPECT_NEAR(loss / s.loss, 1, 1e-6) << "rank " << processes.rank() << ", step " << s.before.steps;
-        worst_loss = std::max(worst_loss, std::abs(loss / s.loss - 1));
-        const Values gradients = gradients_of(*learner);
-        for (std::size_t i = 0; i < gradients.size(); ++i) {
-          const double d = distance(gradients[i], s.gradients[i]);
-          EXPECT_LT(d, gradient_spread(c.model)) << "parameter " << i;
-          worst = std::max(worst, d);
-        }
-      }
-      require_same_weights(processes, learner->model());
-      if (processes.is_first())
-        std::cout << world << " ranks: loss " << worst_loss << ", gradients " << worst << '\n';
-    });
   }
+  Steps::run(c.world, [&](Communicator& processes, Device device) {
+    const auto learner = workshop.learner(&processes, 1, device);
+    double worst = 0, worst_loss = 0;
+    for (const Step& s : steps) {
+      set_state(*learner, s.before);
+      const double loss = learner->step().run(s.batch.part(processes.rank(), c.world), c.lr).item();
+      EXPECT_NEAR(loss / s.loss, 1, 1e-6) << "rank " << processes.rank() << ", step " << s.before.steps;
+      worst_loss = std::max(worst_loss, std::abs(loss / s.loss - 1));
+      const Values gradients = gradients_of(*learner), buffers = values_of(learner->model().named_buffers());
+      for (std::size_t i = 0; i < gradients.size(); ++i) {
+        const double d = distance(gradients[i], s.gradients[i]);
+        EXPECT_LT(d, gradient_spread(c.model)) << "parameter " << i;
+        worst = std::max(worst, d);
+      }
+      // Running statistics come of the same sums: some roundings of fp32.
+      for (std::size_t i = 0; i < buffers.size(); ++i)
+        EXPECT_LT(distance(buffers[i], s.buffers[i]), 1e-5) << "buffer " << i;
+    }
+    require_same_weights(processes, learner->model());
+    if (processes.is_first())
+      std::cout << c.world << " ranks: loss " << worst_loss << ", gradients " << worst << '\n';
+  });
+}
+
+TEST_F(Steps, OfModelCnnAreThoseOfOneProcess) {
+  for (const int world : {2, 4})
+    expect_steps_of_one_process({.model = "model_cnn", .world = world}, {kBatch, kBatch, 5});
+}
+
+// The fourth of four ranks has no image of a batch of five: it takes part in the sums, and counts for none.
+TEST_F(Synchronised, StepsOfResNet18AreThoseOfOneProcess) {
+  expect_steps_of_one_process({.model = "resnet18", .world = 2}, {kBatch, kBatch});
+  expect_steps_of_one_process({.model = "resnet18", .world = 4}, {5});
 }
 
 // Losses and weights behind each step.
@@ -66,8 +83,8 @@ struct Course {
   std::vector<float> losses;
   Values weights;
 };
-Course course_of(const std::string& model, int steps, bool graphs = true) {
-  const Case c{.model = model, .world = 2, .sync = false};
+Course course_of(const std::string& model, int steps, bool graphs = true, bool sync = false) {
+  const Case c{.model = model, .world = 2, .sync = sync};
   Workshop workshop(c);
   Course course;
   distributed::LocalNet net(2);
@@ -107,6 +124,17 @@ TEST_F(Steps, AreTheSameBitsInEveryScheduleAndAsAGraph) {
 TEST_F(Steps, OfResNet18GiveAllRanksTheSameBits) {
   const Course once = course_of("resnet18", 2);
   EXPECT_EQ(course_of("resnet18", 2).weights, once.weights);
+}
+
+TEST_F(Synchronised, StepsOfResNet18AreTheSameBitsAsAGraph) {
+  emu::reset_call_counts();
+  const Course replayed = course_of("resnet18", 4, true, true);
+  EXPECT_EQ(emu::call_counts().graph_launches, 2);
+  emu::reset_call_counts();
+  const Course direct = course_of("resnet18", 4, false, true);
+  EXPECT_EQ(emu::call_counts().graph_launches, 0);
+  EXPECT_EQ(direct.losses, replayed.losses);
+  EXPECT_EQ(direct.weights, replayed.weights);
 }
 
 }  // namespace
