@@ -12,13 +12,13 @@ RIVALS = ["oneDNN", "plain", "cuDNN", "cuBLASLt", "PyTorch"]
 
 
 def grouped(benchmarks):
-    """{(op, shape, dtype): {who: [entries]}} in the order of the file."""
+    """{(op, shape, dtype): {who: [entries]}} by name, for repetitions may have run in a random order."""
     rows = {}
     for b in benchmarks:
         if b.get("run_type") != "aggregate":
             op, shape, dtype, who = b["name"].split("/")[:4]
             rows.setdefault((op, shape, dtype), {}).setdefault(who, []).append(b)
-    return rows
+    return dict(sorted(rows.items()))
 
 
 def median(entries, field="real_time"):
