@@ -33,6 +33,7 @@ def torch_epoch(model, loader, dtype):
 
 def cairn_epoch(a, weights, classes, model, paths, decode):
     command = [a.cairn, "predict", "--weights", weights, "--model", model, "--classes", classes, "--image-size", "224"]
+    command += ["--mean", "0.5", "--std", "0.5"]
     command += ["--device", "cpu", "--threads", str(a.threads), "--decode", decode, "--quiet", "--json", "-"]
     begin = time.perf_counter()
     done = subprocess.run(command, input="\n".join(paths) + "\n", text=True, capture_output=True, check=True)
