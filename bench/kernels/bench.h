@@ -19,8 +19,8 @@
 /// OP/SHAPE/DTYPE/WHO with bytes_per_second as the rate. `copy` rows are the machine's own bound.
 namespace cairn::bench {
 
-/// A tensor in memory of its own, 64-byte aligned, filled with values in (-1, 1): drawn once and repeated, for
-/// drawing each would take longer than all that is timed.
+/// A tensor in memory of its own, 64-byte aligned, filled with values in (-1, 1): drawn once and repeated,
+/// for drawing each would take longer than all that is timed.
 class Buffer {
  public:
   Buffer(DType dtype, const Shape& shape, std::uint32_t seed = 1)
