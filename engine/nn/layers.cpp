@@ -127,7 +127,7 @@ void ConvBatchNorm::fold() {
     return;
   const std::int64_t channels = bn.gamma.numel();
   const Tensor scale = div(bn.gamma, sqrt(affine(bn.running_var, 1.0f, bn_.eps())));
-  kept_.emplace();
+  kept_ = Folded{};
   kept_->weight = mul(conv_.weight(), reshape(scale, {channels, 1, 1, 1}));
   kept_->bias = sub(bn.beta, mul(bn.running_mean, scale));
   kept_->sources = sources;

@@ -141,5 +141,15 @@ TEST_F(EmulatedElementwise, PermutesOfEveryTypeAndShape) {
     }
 }
 
+// More tiles than a grid has blocks (grid_for): some turn a second tile round in the same shared memory.
+TEST_F(EmulatedElementwise, PermutesMoreTilesThanBlocks) {
+  const Shape shape{132 * 32 + 5, 2, 3};
+  const std::vector<double> values = ramp(shape.numel());
+  const auto on = [&](Device device) {
+    return permute(from_doubles(shape, values, DType::f32, device), {0, 2, 1}).to_doubles();
+  };
+  EXPECT_EQ(on(kCuda), on(Device{}));
+}
+
 }  // namespace
 }  // namespace cairn

@@ -138,15 +138,21 @@ TEST_P(EmulatedReduce, TheNormIsTakenInDouble) {
   EXPECT_NEAR(norm.item(), std::sqrt(5.0) * 1e25, 1e25 * 0x1p-7);
 }
 
+// With smoothing one sum follows another in the same scratch.
 TEST_P(EmulatedReduce, ManyClassesAndManyRows) {
-  for (const auto& [rows, classes] :
-       {std::pair<std::int64_t, std::int64_t>{3, 1024}, {3, 1025}, {2, 2500}, {700, 3}}) {
+  struct Case {
+    std::int64_t rows, classes;
+    double smoothing;
+  };
+  for (const auto& [rows, classes, smoothing] :
+       {Case{3, 1024, 0}, Case{3, 1025, 0}, Case{2, 2500, 0}, Case{2, 1025, 0.25}, Case{700, 3, 0}}) {
     Tensor z = eighths({rows, classes}, GetParam());
     z.set_requires_grad();
     std::vector<std::int32_t> labels;
     for (std::int64_t n = 0; n < rows; ++n)
       labels.push_back(static_cast<std::int32_t>((n * 977 + 5) % classes));
-    const Tensor loss = softmax_cross_entropy(z, from_values<std::int32_t>({rows}, labels, kCuda), {});
+    const Tensor loss = softmax_cross_entropy(z, from_values<std::int32_t>({rows}, labels, kCuda),
+                                              {.label_smoothing = static_cast<float>(smoothing)});
     loss.backward();
     const std::vector<double> values = z.to_doubles(), dz = z.grad().to_doubles();
     const std::vector<double> p = softmax(z.detach()).to_doubles();
@@ -156,10 +162,14 @@ TEST_P(EmulatedReduce, ManyClassesAndManyRows) {
       double sum = 0;
       for (std::int64_t c = 0; c < classes; ++c) sum += std::exp(row[c]);
       const std::int32_t label = labels[static_cast<std::size_t>(n)];
-      want += (std::log(sum) - row[label]) / static_cast<double>(rows);
+      want += (std::log(sum) - (1 - smoothing) * row[label]) / static_cast<double>(rows);
+      for (std::int64_t c = 0; c < classes; ++c)
+        want -= smoothing * row[c] / static_cast<double>(classes * rows);
       for (std::int64_t c = 0; c < classes; ++c) {
         const auto at = static_cast<std::size_t>(n * classes + c);
-        const double q = std::exp(row[c]) / sum, g = (q - (c == label)) / static_cast<double>(rows);
+        const double q = std::exp(row[c]) / sum,
+                     t = (1 - smoothing) * (c == label) + smoothing / static_cast<double>(classes),
+                     g = (q - t) / static_cast<double>(rows);
         // exp's argument is rounded to float, and the factor; then dz once more to its dtype (twice in 16
         // bits). fp16's smallest step, 2^-24, stands for the gradients that it cannot hold.
         ASSERT_NEAR(p[at], q, q * 0x1p-20);

@@ -149,6 +149,21 @@ TEST_F(GraphStep, NoScheduleOfStreamsChangesABit) {
   }
 }
 
+// Nothing was run before that could have left its blocks.
+TEST_F(GraphStep, TakesNewMemoryWhileItIsCaptured) {
+  const Tensor x = full({1 << 16}, -1.0, DType::f32, kEmulated);
+  release_cached_memory(kEmulated);
+  const std::int64_t blocks = memory_stats(kEmulated).device_allocations;
+  Tensor y;
+  {
+    const Graph graph(kEmulated, [&] { y = relu(x); });
+    EXPECT_GT(memory_stats(kEmulated).device_allocations, blocks);
+    graph.replay();
+    EXPECT_EQ(y.to_vector<float>(), std::vector<float>(1 << 16, 0.0f));
+    y = {};
+  }
+}
+
 TEST_F(GraphStep, SaysWhatCannotBeCaptured) {
   EXPECT_FALSE(Graph::supported(Device{}));
   EXPECT_THROW(Graph(Device{}, [] {}), Error);

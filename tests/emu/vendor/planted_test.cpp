@@ -61,10 +61,11 @@ std::string check_everything() {
        {same.forward(true, false, true), same.backward_data(Write::assign), same.backward_data(Write::add),
         same.backward_weight(Write::add, true), strided.forward(false, false, false),
         strided.backward_data(Write::assign), strided.backward_weight(Write::assign, false),
-        stem.forward(true, false, true), stem.backward_weight(Write::assign, false), same.forward_shifted(4),
-        linear.forward(true, true), linear.backward_data(Write::assign),
-        linear.backward_weight(Write::add, true), oblong.forward(true, false),
-        oblong.backward_data(Write::add), oblong.backward_weight(Write::assign, false)})
+        stem.forward(true, false, true), stem.backward_weight(Write::assign, false),
+        same.forward(false, false, false, {.x = 4}), linear.forward(true, true),
+        linear.backward_data(Write::assign), linear.backward_weight(Write::add, true),
+        oblong.forward(true, false), oblong.backward_data(Write::add),
+        oblong.backward_weight(Write::assign, false)})
     if (!wrong.empty()) return wrong;
   return {};
 }

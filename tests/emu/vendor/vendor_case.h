@@ -38,8 +38,9 @@ inline const Queue& test_queue() {
 /// A tensor in the device's memory; values go in and come out as doubles. Starts as NaN.
 class DeviceTensor {
  public:
-  DeviceTensor(DType dtype, const Shape& shape) : DeviceTensor(Buffer(dtype, shape)) {}
   /// `offset`: bytes by which it begins behind memory that is aligned to 256.
+  DeviceTensor(DType dtype, const Shape& shape, std::size_t offset = 0)
+      : DeviceTensor(Buffer(dtype, shape), offset) {}
   DeviceTensor(DType dtype, const Shape& shape, const std::vector<double>& values, std::size_t offset = 0)
       : DeviceTensor(Buffer(dtype, shape, values), offset) {}
   ~DeviceTensor() { (void)api().release(0, allocation_); }
@@ -56,7 +57,7 @@ class DeviceTensor {
   }
 
  private:
-  explicit DeviceTensor(const Buffer& host, std::size_t offset = 0)
+  explicit DeviceTensor(const Buffer& host, std::size_t offset)
       : dtype_(host.in().dtype), shape_(host.in().shape) {
     must(api().allocate(0, host.bytes() + offset, &allocation_));
     memory_ = static_cast<char*>(allocation_) + offset;
@@ -132,12 +133,19 @@ struct VendorConv {
                       dy = random_for(dtype, c.y(), 3);
   ConvOracle oracle{c, x, held_by(dtype, w), dy};
 
+  /// Bytes by which tensors of the forward pass begin behind aligned memory.
+  struct Offsets {
+    std::size_t x = 0, residual = 0, y = 0;
+  };
   std::string forward(bool with_bias, bool with_residual, bool relu) const {
+    return forward(with_bias, with_residual, relu, {});
+  }
+  std::string forward(bool with_bias, bool with_residual, bool relu, const Offsets& offsets) const {
     const std::vector<double> bias = random_for(DType::f32, {c.w[0]}, 4);
     const std::vector<double> used_bias = held_by(dtype, bias), residual = random_for(dtype, c.y(), 5);
-    const DeviceTensor xd(dtype, c.x, x), wd(DType::f32, c.w, w), bd(DType::f32, {c.w[0]}, bias),
-        rd(dtype, c.y(), residual);
-    DeviceTensor y(dtype, c.y());
+    const DeviceTensor xd(dtype, c.x, x, offsets.x), wd(DType::f32, c.w, w), bd(DType::f32, {c.w[0]}, bias),
+        rd(dtype, c.y(), residual, offsets.residual);
+    DeviceTensor y(dtype, c.y(), offsets.y);
     const std::string said =
         run_vendor(conv2d_forward, {.x = xd.in(),
                                     .w = wd.in(),
@@ -158,21 +166,6 @@ struct VendorConv {
         y.read(), want,
         [&](std::size_t i) { return sum_tolerance(dtype, want[i], oracle.y_norm[i] + 2, length); },
         c.name() + " y");
-  }
-
-  /// The plain forward pass of an x that begins `offset` bytes behind aligned memory.
-  std::string forward_shifted(std::size_t offset) const {
-    const DeviceTensor xd(dtype, c.x, x, offset), wd(DType::f32, c.w, w);
-    DeviceTensor y(dtype, c.y());
-    const std::string said =
-        run_vendor(conv2d_forward,
-                   {.x = xd.in(), .w = wd.in(), .bias = {}, .residual = {}, .y = y.view(), .geometry = c.g});
-    if (!said.empty()) return said;
-    const auto length = static_cast<double>(c.w[1] * c.w[2] * c.w[3]);
-    return mismatch(
-        y.read(), oracle.y,
-        [&](std::size_t i) { return sum_tolerance(dtype, oracle.y[i], oracle.y_norm[i], length); },
-        c.name() + " y of a shifted x");
   }
 
   std::string backward_data(Write write) const {

@@ -34,9 +34,14 @@ TEST_P(VendorConvTest, Forward) {
     EXPECT_EQ(conv.forward(v & 1, v & 2, v & 4), "")
         << (v & 1 ? "bias " : "") << (v & 2 ? "residual " : "") << (v & 4 ? "relu" : "");
 }
-// The plan has to promise less, or another tensor is read.
-TEST_P(VendorConvTest, AnyAlignmentOfTheInput) {
-  for (const std::size_t offset : {4, 8, 12}) EXPECT_EQ(conv.forward_shifted(offset), "") << offset;
+// The plan has to promise less, or another tensor is read or written.
+TEST_P(VendorConvTest, AnyAlignment) {
+  for (const bool fused : {false, true})
+    for (const std::size_t offset : {4, 8, 12}) {
+      EXPECT_EQ(conv.forward(fused, fused, fused, {.x = offset}), "") << "x " << offset;
+      EXPECT_EQ(conv.forward(fused, fused, fused, {.residual = offset}), "") << "residual " << offset;
+      EXPECT_EQ(conv.forward(fused, fused, fused, {.y = offset}), "") << "y " << offset;
+    }
 }
 TEST_P(VendorConvTest, BackwardData) {
   EXPECT_EQ(conv.backward_data(Write::assign), "");
