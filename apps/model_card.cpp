@@ -9,6 +9,7 @@
 #include "apps/plugins.h"
 #include "apps/run_dir.h"
 #include "engine/io/safetensors.h"
+#include "engine/nn/init.h"
 #include "kernels/error.h"
 
 namespace cairn::app {
@@ -115,10 +116,14 @@ void add_model_source(CLI::App& command, ModelSource& source) {
   command
       .add_option("--image-size", source.image_size, "with --weights: side of the images it was trained on")
       ->check(CLI::Range(1, 4096));
-  command.add_option("--mean", source.mean, "with --weights: what it subtracts from each channel (0 to 1)")
+  command
+      .add_option("--mean", source.mean,
+                  "with --weights: what it subtracts from each channel (0 to 1); default: as the file's "
+                  "metadata say, else ImageNet's")
       ->expected(1, 3)
       ->delimiter(',');
-  command.add_option("--std", source.std, "with --weights: what it divides each channel by")
+  command
+      .add_option("--std", source.std, "with --weights: what it divides each channel by; default as --mean")
       ->expected(1, 3)
       ->delimiter(',');
 }
@@ -169,10 +174,13 @@ FoundModel find_model(const ModelSource& source) {
 }
 
 std::unique_ptr<nn::Module> load_model(const FoundModel& found, Device device) {
-  std::unique_ptr<nn::Module> model =
-      models::make_model(found.card.model, {.classes = static_cast<std::int64_t>(found.card.classes.size()),
-                                            .image_size = static_cast<int>(found.card.image_size),
-                                            .dropout = {}});
+  const models::ModelOptions options{.classes = static_cast<std::int64_t>(found.card.classes.size()),
+                                     .image_size = static_cast<int>(found.card.image_size),
+                                     .dropout = {}};
+  std::unique_ptr<nn::Module> model = [&] {
+    const nn::SkipInit skip;  // every parameter is in the file, or loading fails
+    return models::make_model(found.card.model, options);
+  }();
   io::load_weights(*model, found.weights);
   model->to(device);
   model->eval();

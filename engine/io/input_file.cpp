@@ -27,9 +27,19 @@ InputFile::~InputFile() { ::close(file_); }
 void InputFile::fail(const std::string& message) const { throw InputError(path_ + ": " + message); }
 
 std::vector<std::uint8_t> InputFile::read(std::uint64_t offset, std::uint64_t n) const {
+  check_range(offset, n);  // before memory is taken for it
+  std::vector<std::uint8_t> bytes(n);
+  read(offset, bytes);
+  return bytes;
+}
+
+void InputFile::check_range(std::uint64_t offset, std::uint64_t n) const {
   if (n > size_ || offset > size_ - n)
     fail("the file ends early (" + std::to_string(size_) + " bytes); it is cut off or damaged");
-  std::vector<std::uint8_t> bytes(n);
+}
+
+void InputFile::read(std::uint64_t offset, std::span<std::uint8_t> bytes) const {
+  check_range(offset, bytes.size());
   std::size_t done = 0;
   while (done < bytes.size()) {
     const ssize_t got =
@@ -39,7 +49,6 @@ std::vector<std::uint8_t> InputFile::read(std::uint64_t offset, std::uint64_t n)
     if (got == 0) fail("the file became shorter while it was read");
     done += static_cast<std::size_t>(got);
   }
-  return bytes;
 }
 
 }  // namespace cairn::io

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,10 +20,12 @@ class InputFile {
   std::uint64_t size() const { return size_; }
   /// Bytes [offset, offset + n). Throws InputError if the file does not hold them.
   std::vector<std::uint8_t> read(std::uint64_t offset, std::uint64_t n) const;
+  void read(std::uint64_t offset, std::span<std::uint8_t> bytes) const;
   /// InputError "PATH: message".
   [[noreturn]] void fail(const std::string& message) const;
 
  private:
+  void check_range(std::uint64_t offset, std::uint64_t n) const;
   std::string path_;
   int file_ = -1;
   std::uint64_t size_ = 0;

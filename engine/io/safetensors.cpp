@@ -230,8 +230,10 @@ StoredTensors open_safetensors(const std::string& path) {
       continue;
     }
     auto [tensor, range] = parse_entry(*file, name, entry);
-    tensor.read = [file, offset = 8 + header_size + range.begin, bytes = range.end - range.begin] {
-      return file->read(offset, bytes);
+    const std::uint64_t begin = 8 + header_size + range.begin;
+    tensor.read = [file, begin, bytes = range.end - range.begin] { return file->read(begin, bytes); };
+    tensor.read_part = [file, begin](std::uint64_t offset, std::span<std::uint8_t> bytes) {
+      file->read(begin + offset, bytes);
     };
     ranges.emplace_back(range, name);
     result.tensors.push_back(std::move(tensor));

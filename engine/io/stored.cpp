@@ -1,21 +1,39 @@
 #include "engine/io/stored.h"
 
+#include <algorithm>
+#include <array>
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/error.h"
 
 namespace cairn::io {
 namespace {
 
+/// Calls f(T()) with the C++ type of a floating dtype.
+template <class F>
+void with_floating(const StoredTensor& tensor, F&& f) {
+  switch (tensor.dtype) {
+    case DType::f32:
+      return f(float());
+    case DType::f64:
+      return f(double());
+    case DType::bf16:
+      return f(BFloat16());
+    case DType::f16:
+      return f(Float16());
+    default:
+      throw InputError(tensor.name + " is " + name_of(tensor.dtype) + ", expected a floating dtype");
+  }
+}
+
 template <class T>
-std::vector<float> widen(const std::vector<std::uint8_t>& bytes) {
-  std::vector<float> values(bytes.size() / sizeof(T));
+void widen(const std::uint8_t* bytes, std::span<float> values) {
   for (std::size_t i = 0; i < values.size(); ++i) {
     T v;
-    std::memcpy(&v, bytes.data() + i * sizeof(T), sizeof(T));
+    std::memcpy(&v, bytes + i * sizeof(T), sizeof(T));
     values[i] = static_cast<float>(v);
   }
-  return values;
 }
 
 }  // namespace
@@ -29,18 +47,30 @@ std::string in_quotes(std::string_view name) {
 }
 
 std::vector<float> read_floats(const StoredTensor& tensor) {
-  switch (tensor.dtype) {
-    case DType::f32:
-      return widen<float>(tensor.read());
-    case DType::f64:
-      return widen<double>(tensor.read());
-    case DType::bf16:
-      return widen<BFloat16>(tensor.read());
-    case DType::f16:
-      return widen<Float16>(tensor.read());
-    default:
-      throw InputError(tensor.name + " is " + name_of(tensor.dtype) + ", expected a floating dtype");
-  }
+  std::vector<float> values;
+  with_floating(tensor, [&]<class T>(T) {
+    const std::vector<std::uint8_t> bytes = tensor.read();
+    values.resize(bytes.size() / sizeof(T));
+    widen<T>(bytes.data(), values);
+  });
+  return values;
+}
+
+void read_floats(const StoredTensor& tensor, std::int64_t first, std::span<float> values) {
+  with_floating(tensor, [&]<class T>(T) {
+    const std::uint64_t begin = static_cast<std::uint64_t>(first) * sizeof(T);
+    if constexpr (std::is_same_v<T, float>) {
+      tensor.read_part(begin, {reinterpret_cast<std::uint8_t*>(values.data()), values.size_bytes()});
+    } else {
+      constexpr std::size_t kPiece = 4096;
+      std::array<std::uint8_t, kPiece * sizeof(T)> bytes;
+      for (std::size_t at = 0; at < values.size(); at += kPiece) {
+        const std::size_t some = std::min(kPiece, values.size() - at);
+        tensor.read_part(begin + at * sizeof(T), {bytes.data(), some * sizeof(T)});
+        widen<T>(bytes.data(), values.subspan(at, some));
+      }
+    }
+  });
 }
 
 }  // namespace cairn::io

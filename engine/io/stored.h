@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,8 @@ struct StoredTensor {
   DType dtype = DType::f32;
   Shape shape;                                      // the file's axis order
   std::function<std::vector<std::uint8_t>()> read;  // little-endian, row-major; keeps the file open
+  /// Fills `bytes` from the `offset`-th of them, from any thread; empty where only the whole can be read.
+  std::function<void(std::uint64_t offset, std::span<std::uint8_t> bytes)> read_part = {};
 };
 
 struct StoredTensors {
@@ -31,5 +34,7 @@ std::string in_quotes(std::string_view name);
 
 /// Reads a floating tensor as fp32 (fp16 and bf16 exactly, fp64 rounded). Throws InputError for integers.
 std::vector<float> read_floats(const StoredTensor& tensor);
+/// Fills `values` from element `first`, of a tensor that has read_part.
+void read_floats(const StoredTensor& tensor, std::int64_t first, std::span<float> values);
 
 }  // namespace cairn::io

@@ -27,7 +27,8 @@ struct LoadReport {
 /// Reads weights from a .safetensors file or PyTorch's zip .pth/.pt state dict (found out from the content)
 /// into the module, wherever it lies. Names may carry a common "module." or "model." prefix or lie under
 /// "state_dict". fp16, bf16 and fp64 are converted. Throws InputError in one line naming the file and the
-/// tensors where names are missing or shapes differ (the head's excepted); then nothing has been changed.
+/// tensors where names are missing or shapes differ (the head's excepted) or an archive is damaged; then
+/// nothing has been changed. Where a disk fails later, the module is loaded in part.
 LoadReport load_weights(nn::Module& module, const std::string& path, const LoadOptions& options = {});
 
 /// Writes parameters and buffers as safetensors under torchvision's names and in PyTorch's order, with

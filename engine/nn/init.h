@@ -33,4 +33,14 @@ class Initializer {
   std::uint64_t ordinal_ = 0;
 };
 
+/// While one lives, this thread's Initializers leave the values that they would draw unset: for a model whose
+/// weights are loaded next (as PyTorch's skip_init). Constants are set.
+class SkipInit {
+ public:
+  SkipInit();
+  ~SkipInit();
+  SkipInit(const SkipInit&) = delete;
+  SkipInit& operator=(const SkipInit&) = delete;
+};
+
 }  // namespace cairn::nn
