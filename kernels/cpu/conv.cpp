@@ -276,18 +276,24 @@ std::size_t workspace(const Conv2dBackwardData& a) {
   return scratch.used() + most;
 }
 
-/// dbias where the primitive does not make it: sums of dy over all but the last axis.
-Reduce column_sums(const Conv2dBackwardWeight& a) {
-  Reduce r{.op = ReduceOp::sum, .x = a.dy, .y = a.dbias, .write = a.dbias_write};
+/// dbias where the primitive does not make it: sums of dy, as fp32, over all but the last axis.
+Reduce column_sums(const Conv2dBackwardWeight& a, const ConstView& dy) {
+  Reduce r{.op = ReduceOp::sum, .x = dy, .y = a.dbias, .write = a.dbias_write};
   r.y.shape = {1, 1, 1, a.dbias.shape[0]};
   return r;
 }
+ConstView dy_as_fp32(const Conv2dBackwardWeight& a, Scratch& scratch) {
+  return a.dtype() == DType::f32 ? a.dy : scratch.take_fp32(a.dy);
+}
 
 std::size_t workspace(const Conv2dBackwardWeight& a) {
-  if (winograd::suits(a))
-    return std::max(winograd::workspace(a), a.dbias ? reduce.workspace(Queue(), column_sums(a)) : 0);
-  const PlanPtr plan = plan_of(a);
   Scratch scratch;
+  if (winograd::suits(a)) {
+    if (!a.dbias) return winograd::workspace(a);
+    const Reduce sums = column_sums(a, dy_as_fp32(a, scratch));
+    return std::max(winograd::workspace(a), scratch.used() + reduce.workspace(Queue(), sums));
+  }
+  const PlanPtr plan = plan_of(a);
   if (!*plan) {
     const Conv2dBackwardWeight wide = widened(a, scratch);
     return scratch.used() + workspace(wide);
@@ -397,9 +403,13 @@ Status run(const Queue& queue, const Conv2dBackwardWeight& a) {
   if (winograd::suits(a)) {
     winograd::run(a);
     if (!a.dbias) return {};
-    Reduce sums = column_sums(a);
-    sums.scratch = a.scratch;
-    sums.scratch_bytes = a.scratch_bytes;
+    Scratch scratch(a.scratch);  // what the pass above needed is free again
+    const ConstView dy = dy_as_fp32(a, scratch);
+    if (dy.data != a.dy.data)
+      if (Status s = copy_to(queue, a.dy, dy); !s.ok()) return s;
+    Reduce sums = column_sums(a, dy);
+    sums.scratch = static_cast<std::byte*>(a.scratch) + scratch.used();
+    sums.scratch_bytes = a.scratch_bytes - scratch.used();
     return reduce(queue, sums);
   }
   const PlanPtr plan = plan_of(a);

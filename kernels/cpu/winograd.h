@@ -4,7 +4,8 @@
 #include "kernels/conv.h"
 
 /// Winograd's F(4x4, 3x3) (Lavin & Gray, "Fast algorithms for convolutional neural networks", 2016): 36
-/// multiplications where a direct 3x3 convolution takes 144. fp32, NHWC, stride 1, all three passes.
+/// multiplications where a direct 3x3 convolution takes 144. fp32 and bf16 (computed in fp32 from the rounded
+/// filters), NHWC, stride 1, all three passes.
 namespace cairn::kernels::winograd {
 
 /// Whether conv.cpp may use it at all; at first, unless CAIRN_WITHOUT=winograd. For tests and measurements.
