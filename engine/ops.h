@@ -38,6 +38,10 @@ Tensor conv2d_relu_max_pool2d(const Tensor& x, const Tensor& w, const Tensor& bi
 /// x [N,C], w [K,C] fp32, bias [K] fp32 or undefined -> [N,K].
 Tensor linear(const Tensor& x, const Tensor& w, const Tensor& bias = {},
               Activation activation = Activation::none);
+/// As pack_conv2d() and conv2d_packed().
+Tensor pack_linear(const Tensor& x, const Tensor& w, const Tensor& bias, Activation activation);
+Tensor linear_packed(const Tensor& x, const Tensor& w, const Tensor& packed, const Tensor& bias,
+                     Activation activation);
 /// a [M,K] or [B,M,K], b [K,N] or [B,K,N] -> [M,N] or [B,M,N]; a batch of one is shared.
 Tensor matmul(const Tensor& a, const Tensor& b);
 

@@ -11,10 +11,19 @@ struct LinearForward {
   ConstView bias;
   View y;
   Activation activation = Activation::none;
+  const void* packed = nullptr;  // what LinearPack made of w for these shapes; optional, changes no bit
   void* scratch = nullptr;
   std::size_t scratch_bytes = 0;
   DType dtype() const { return x.dtype; }
   double flops() const { return 2.0 * static_cast<double>(x.numel() * w.shape[0]); }
+};
+/// Optional, as Conv2dPack: w in the dtype and layout that the forward pass wants for the shapes of
+/// `forward`.
+struct LinearPack {
+  LinearForward forward;
+  void* scratch = nullptr;
+  std::size_t scratch_bytes = 0;
+  DType dtype() const { return forward.dtype(); }
 };
 /// dx = dy w
 struct LinearBackwardData {
@@ -57,6 +66,7 @@ struct Matmul {
 };
 
 inline constinit KernelSlot<LinearForward> linear_forward("linear_forward");
+inline constinit KernelSlot<LinearPack> linear_pack("linear_pack");
 inline constinit KernelSlot<LinearBackwardData> linear_backward_data("linear_backward_data");
 inline constinit KernelSlot<LinearBackwardWeight> linear_backward_weight("linear_backward_weight");
 inline constinit KernelSlot<Matmul> matmul("matmul");

@@ -91,6 +91,12 @@ Linear::Linear(Initializer& init, const LinearOptions& o)
 
 Tensor Linear::forward(const Tensor& x) {
   if (!fusion) return activated(activation_, linear(x, weight_, or_absent(bias_)));
+  if (packing && !training() && !grad_enabled())
+    return linear_packed(
+        x, weight_,
+        packing_.of(x, weight_, [&] { return pack_linear(x, weight_, or_absent(bias_), activation_); }),
+        or_absent(bias_), activation_);
+  packing_ = {};  // training has better use for the memory
   return linear(x, weight_, or_absent(bias_), activation_);
 }
 
@@ -144,19 +150,14 @@ bool ConvBatchNorm::folded() {
   return true;
 }
 
-const Tensor& ConvBatchNorm::packed(const Tensor& x, const Tensor& residual, Activation activation) {
-  Folded& k = *kept_;
+Tensor ConvBatchNorm::packed(const Tensor& x, const Tensor& residual, Activation activation) {
   if (!packing) {
-    k.packed = {};
-    k.is_packed = false;
-  } else if (!k.is_packed || !(k.packed_for == x.shape()) || k.packed_as != x.dtype()) {
-    k.packed = {};  // first, so that its memory serves again
-    k.packed = pack_conv2d(x, k.weight, k.bias, conv_.geometry(), activation, residual);
-    k.is_packed = true;
-    k.packed_for = x.shape();
-    k.packed_as = x.dtype();
+    kept_->packing = {};
+    return {};
   }
-  return k.packed;
+  return kept_->packing.of(x, kept_->weight, [&] {
+    return pack_conv2d(x, kept_->weight, kept_->bias, conv_.geometry(), activation, residual);
+  });
 }
 
 Tensor ConvBatchNorm::operator()(const Tensor& x, const Tensor& residual, Activation activation) {

@@ -56,6 +56,34 @@ struct LinearOptions {
   Activation activation = Activation::none;
 };
 /// [N,in_features] -> [N,out_features]. weight [K,C], bias [K].
+/// A layer's weight in the layout that the device wants (pack_conv2d, pack_linear), kept until the weight, or
+/// the shape or dtype that it is for, changes.
+class KeptPacking {
+ public:
+  /// make(): the layout for x.
+  template <class Make>
+  const Tensor& of(const Tensor& x, const Tensor& weight, Make&& make) {
+    const Key key{weight.view().data, weight.version(), x.shape(), x.dtype()};
+    if (!(key_ == key)) {
+      packed_ = {};  // first, so that its memory serves again
+      packed_ = make();
+      key_ = key;
+    }
+    return packed_;
+  }
+
+ private:
+  struct Key {
+    const void* weight = nullptr;
+    std::uint64_t version = 0;
+    Shape x;
+    DType dtype = DType::f32;
+    bool operator==(const Key&) const = default;
+  };
+  Key key_;
+  Tensor packed_;
+};
+
 class Linear : public Module {
  public:
   Linear(Initializer& init, const LinearOptions& options);
@@ -66,6 +94,7 @@ class Linear : public Module {
   Activation activation_;
   Tensor& weight_;
   Tensor* bias_ = nullptr;
+  KeptPacking packing_;
 };
 
 /// Batch statistics while training, running statistics in evaluation. weight = 1, bias = 0 at the start.
@@ -112,7 +141,7 @@ class ConvBatchNorm {
   /// True where the folded form may be used, which then is there; else nothing of it is kept.
   bool folded();
   void fold();
-  const Tensor& packed(const Tensor& x, const Tensor& residual, Activation activation);
+  Tensor packed(const Tensor& x, const Tensor& residual, Activation activation);
   Conv2d& conv_;
   BatchNorm2d& bn_;
   struct Folded {
@@ -121,11 +150,7 @@ class ConvBatchNorm {
     std::uint64_t mode_changes = 0;
     std::vector<Tensor> sources;
     std::vector<std::uint64_t> versions;
-    // weight once more, for one input shape.
-    bool is_packed = false;
-    Tensor packed;
-    Shape packed_for;
-    DType packed_as = DType::f32;
+    KeptPacking packing;
   };
   std::optional<Folded> kept_;
 };

@@ -2,6 +2,7 @@
 #include "engine/ops.h"
 #include "engine/ops/checks.h"
 #include "engine/ops/fused_relu.h"
+#include "engine/ops/pack.h"
 #include "engine/ops/shapes.h"
 
 namespace cairn {
@@ -103,21 +104,15 @@ Tensor conv2d_packed(const Tensor& x, const Tensor& w, const Tensor& packed, con
 Tensor pack_conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, const Conv2dGeometry& geometry,
                    Activation activation, const Tensor& residual) {
   const Shape shape = ops::conv2d_shape("pack_conv2d", x, w, bias, geometry);
-  if (!kernels::conv2d_pack.filled(x.device().type, x.dtype())) return {};
   // The pass is described, not run: that there is a residual counts, and that it is not the result's memory.
-  kernels::Conv2dPack pack{.forward = {.x = x.view(),
-                                       .w = w.view(),
-                                       .bias = bias.view(),
-                                       .residual = residual.view(),
-                                       .y = {nullptr, x.dtype(), shape},
-                                       .geometry = geometry,
-                                       .activation = activation}};
-  pack.scratch_bytes = kernels::conv2d_pack.workspace(x.queue(), pack);
-  if (pack.scratch_bytes == 0) return {};
-  const Tensor packed = empty({static_cast<std::int64_t>(pack.scratch_bytes)}, DType::u8, x.device());
-  pack.scratch = packed.out().data;
-  if (!dry_run()) check(kernels::conv2d_pack(x.queue(), pack));
-  return packed;
+  return ops::packed_by(kernels::conv2d_pack, x,
+                        kernels::Conv2dPack{.forward = {.x = x.view(),
+                                                        .w = w.view(),
+                                                        .bias = bias.view(),
+                                                        .residual = residual.view(),
+                                                        .y = {nullptr, x.dtype(), shape},
+                                                        .geometry = geometry,
+                                                        .activation = activation}});
 }
 
 }  // namespace cairn

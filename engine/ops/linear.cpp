@@ -2,24 +2,44 @@
 #include "engine/ops.h"
 #include "engine/ops/checks.h"
 #include "engine/ops/fused_relu.h"
+#include "engine/ops/pack.h"
 #include "kernels/gemm.h"
 
 namespace cairn {
 
+namespace {
+
+/// Checks the arguments; the call without a result.
+kernels::LinearForward described(const char* op, const Tensor& x, const Tensor& w, const Tensor& bias,
+                                 Activation activation) {
+  ops::require_floating(x, op);
+  ops::require_rank(x, 2, op, "input");
+  ops::require_rank(w, 2, op, "weight");
+  ops::require(
+      x.size(1) == w.size(1), op,
+      "weight has " + std::to_string(w.size(1)) + " input features, input has " + std::to_string(x.size(1)));
+  ops::require_parameter(x, w, w.shape(), op, "weight");
+  if (bias.defined()) ops::require_parameter(x, bias, {w.size(0)}, op, "bias");
+  return {.x = x.view(),
+          .w = w.view(),
+          .bias = bias.view(),
+          .y = {nullptr, x.dtype(), {x.size(0), w.size(0)}},
+          .activation = activation};
+}
+
+Tensor forward(const Tensor& x, kernels::LinearForward args) {
+  Tensor y = empty(args.y.shape, x.dtype(), x.device());
+  args.y = y.out();
+  call(kernels::linear_forward, x.queue(), args);
+  return y;
+}
+
+}  // namespace
+
 // y = act(x w^T + bias). Saves x and w; with a fused ReLU also y.
 Tensor linear(const Tensor& x, const Tensor& w, const Tensor& bias, Activation activation) {
   constexpr const char* kOp = "linear";
-  ops::require_floating(x, kOp);
-  ops::require_rank(x, 2, kOp, "input");
-  ops::require_rank(w, 2, kOp, "weight");
-  ops::require(
-      x.size(1) == w.size(1), kOp,
-      "weight has " + std::to_string(w.size(1)) + " input features, input has " + std::to_string(x.size(1)));
-  ops::require_parameter(x, w, w.shape(), kOp, "weight");
-  if (bias.defined()) ops::require_parameter(x, bias, {w.size(0)}, kOp, "bias");
-  Tensor y = empty({x.size(0), w.size(0)}, x.dtype(), x.device());
-  call(kernels::linear_forward, x.queue(),
-       {.x = x.view(), .w = w.view(), .bias = bias.view(), .y = y.out(), .activation = activation});
+  Tensor y = forward(x, described(kOp, x, w, bias, activation));
   const Saved saved_y = ops::saved_for_relu(activation, {&x, &w, &bias}, y);
   return record(kOp, y, {x, w, bias}, [x = Saved(x), w = Saved(w), saved_y](Grads& g) {
     const Tensor dy = ops::before_relu(saved_y, g.output_tensor());
@@ -40,6 +60,20 @@ Tensor linear(const Tensor& x, const Tensor& w, const Tensor& bias, Activation a
             .dbias_write = dbias ? dbias->write : kernels::Write::assign});
     }
   });
+}
+
+Tensor linear_packed(const Tensor& x, const Tensor& w, const Tensor& packed, const Tensor& bias,
+                     Activation activation) {
+  if (wants_grad({&x, &w, &bias}))
+    throw Error("[linear_packed] has no gradient: use linear(), or a NoGrad around it");
+  kernels::LinearForward args = described("linear_packed", x, w, bias, activation);
+  args.packed = packed.view().data;
+  return forward(x, args);
+}
+
+Tensor pack_linear(const Tensor& x, const Tensor& w, const Tensor& bias, Activation activation) {
+  const kernels::LinearForward forward = described("pack_linear", x, w, bias, activation);
+  return ops::packed_by(kernels::linear_pack, x, kernels::LinearPack{.forward = forward});
 }
 
 }  // namespace cairn

@@ -27,6 +27,7 @@ struct Product {
   ConstView bias{};
   Activation activation = Activation::none;
   Write write = Write::assign;
+  const void* packed = nullptr;  // b as the plan wants it
 };
 
 Product product_of(const LinearForward& l) {
@@ -36,7 +37,8 @@ Product product_of(const LinearForward& l) {
           .y = l.y,
           .transpose_b = true,
           .bias = l.bias,
-          .activation = l.activation};
+          .activation = l.activation,
+          .packed = l.packed};
 }
 Product product_of(const LinearBackwardData& l) {
   return {.op = "linear_backward_data", .a = l.dy, .b = l.w, .y = l.dx, .write = l.write};
@@ -132,8 +134,8 @@ PlanPtr plan_of(const Product& p) {
 }
 
 struct Pieces {
-  Pieces(const Plan& plan, Scratch& scratch)
-      : b(plan.round_b ? scratch.take(plan.b.get_size()) : nullptr),
+  Pieces(const Plan& plan, Scratch& scratch, bool packed = false)
+      : b(plan.round_b && !packed ? scratch.take(plan.b.get_size()) : nullptr),
         own(scratch.take(std::max(plan.scratchpad.get_size(), plan.round_b.scratchpad_bytes()))) {}
   void* b;
   void* own;
@@ -142,6 +144,7 @@ struct Pieces {
 /// The same product on fp32 copies of what is not fp32.
 Product widened(const Product& p, Scratch& scratch) {
   Product wide = p;
+  wide.packed = nullptr;  // there is none: linear_pack answered 0
   if (p.a.dtype != DType::f32) wide.a = scratch.take_fp32(p.a);
   if (p.b.dtype != DType::f32) wide.b = scratch.take_fp32(p.b);
   if (p.y.dtype != DType::f32) {
@@ -161,7 +164,7 @@ std::size_t workspace(const Product& p) {
     const Product wide = widened(p, scratch);
     return scratch.used() + workspace(wide);
   }
-  Pieces(*plan, scratch);
+  Pieces(*plan, scratch, p.packed != nullptr);
   return scratch.used();
 }
 
@@ -182,10 +185,11 @@ Status run(const Queue& queue, const Product& p, void* base) {
     if (Status s = run(queue, wide, static_cast<std::byte*>(base) + scratch.used()); !s.ok()) return s;
     return wide.y.data == p.y.data ? Status() : cast(queue, {wide.y, p.y, p.write});
   }
-  const Pieces pieces(*plan, scratch);
-  if (plan->round_b) plan->round_b.run(p.b.data, pieces.b, pieces.own);
+  const Pieces pieces(*plan, scratch, p.packed != nullptr);
+  const void* b = p.packed ? p.packed : plan->round_b ? pieces.b : p.b.data;
+  if (pieces.b) plan->round_b.run(p.b.data, pieces.b, pieces.own);
   std::unordered_map<int, memory> args{{DNNL_ARG_SRC, wrap(plan->a, p.a.data)},
-                                       {DNNL_ARG_WEIGHTS, wrap(plan->b, plan->round_b ? pieces.b : p.b.data)},
+                                       {DNNL_ARG_WEIGHTS, wrap(plan->b, b)},
                                        {DNNL_ARG_DST, wrap(plan->y, p.y.data)},
                                        {DNNL_ARG_SCRATCHPAD, wrap(plan->scratchpad, pieces.own)}};
   if (p.bias) args.emplace(DNNL_ARG_BIAS, wrap(plan->bias, p.bias.data));
@@ -202,6 +206,30 @@ Status product_cpu(const Queue& queue, const Args& args) {
 template <class Args>
 std::size_t product_workspace(const Queue&, const Args& args) {
   return guarded_size([&] { return workspace(product_of(args)); });
+}
+
+/// The packed weights, and behind them what their reorder needs for itself.
+std::size_t pack_workspace(const Queue&, const LinearPack& a) {
+  return guarded_size([&]() -> std::size_t {
+    const Product p = product_of(a.forward);
+    if (empty(p)) return 0;
+    const PlanPtr plan = plan_of(p);
+    Scratch scratch;
+    if (*plan && plan->round_b) Pieces(*plan, scratch);
+    return scratch.used();
+  });
+}
+Status pack_cpu(const Queue&, const LinearPack& a) {
+  const Product p = product_of(a.forward);
+  return guarded(
+      "linear_pack", [&] { return describe_problem(p); },
+      [&]() -> Status {
+        const PlanPtr plan = plan_of(p);
+        Scratch scratch(a.scratch);
+        const Pieces pieces(*plan, scratch);
+        plan->round_b.run(p.b.data, pieces.b, pieces.own);
+        return {};
+      });
 }
 
 // dbias = column sums of dy. reduce answers in dy's dtype, dbias is fp32: a product with a row of ones sums
@@ -237,6 +265,7 @@ Status backward_weight_cpu(const Queue& queue, const LinearBackwardWeight& a) {
 }
 
 const FillCpu kFillForward{linear_forward, &product_cpu<LinearForward>, &product_workspace<LinearForward>};
+const FillCpu kFillPack{linear_pack, &pack_cpu, &pack_workspace};
 const FillCpu kFillBackwardData{linear_backward_data, &product_cpu<LinearBackwardData>,
                                 &product_workspace<LinearBackwardData>};
 const FillCpu kFillBackwardWeight{linear_backward_weight, &backward_weight_cpu, &backward_weight_workspace};

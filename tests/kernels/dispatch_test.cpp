@@ -63,6 +63,7 @@ const std::map<std::string, std::string> kCpuExceptions = {
     {"strided_copy", "fp32, fp64, bf16, fp16, uint8, int32, int64"},
     // An optional layout of the product's filters: the plain kernels in double have none.
     {"conv2d_pack", "fp32, bf16"},
+    {"linear_pack", "fp32, bf16"},
     // Parameters are fp32 whatever the compute dtype is.
     {"adam_step", "fp32, fp64"},
     {"batch_norm_statistics", "fp32, fp64"},

@@ -91,6 +91,33 @@ TEST_P(Folding, LeavesGradientsAlone) {
   for (const nn::NamedTensor& p : model->named_parameters()) EXPECT_TRUE(p.tensor.grad().defined()) << p.name;
 }
 
+// Weights laid out once serve until they, or the input's shape or dtype, change.
+TEST_P(Folding, PackedWeightsGiveTheSameBits) {
+  for (const char* name : {"resnet18", "model_cnn"}) {
+    const auto model = models::make_model(name, {.classes = 5, .image_size = 32, .dropout = {}});
+    unsigned seed = 3;
+    const auto expect_same = [&](std::int64_t n, DType dtype) {
+      const Tensor x =
+          cast(from_values<float>({n, 32, 32, 3}, random_values(n * 32 * 32 * 3, 9, -1, 1)), dtype);
+      const std::vector<float> packed = logits(*model, x), again = logits(*model, x);
+      nn::ConvBatchNorm::set_packing(false);
+      const std::vector<float> plain = logits(*model, x);
+      nn::ConvBatchNorm::set_packing(true);
+      EXPECT_EQ(packed, plain) << name << ' ' << n;
+      EXPECT_EQ(again, plain) << name << ' ' << n;
+      return plain;
+    };
+    const std::vector<float> before = expect_same(4, GetParam());
+    expect_same(3, GetParam());
+    expect_same(4, GetParam() == DType::f32 ? DType::bf16 : DType::f32);
+    expect_same(4, GetParam());
+    for (nn::NamedTensor& t : model->named_parameters())
+      t.tensor.copy_from<float>(
+          random_values(static_cast<std::size_t>(t.tensor.numel()), seed++, -0.05f, 0.05f));
+    EXPECT_NE(expect_same(4, GetParam()), before) << name;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Precisions, Folding, testing::Values(DType::f32, DType::bf16),
                          [](const auto& c) { return std::string(name_of(c.param)); });
 

@@ -20,6 +20,7 @@ const std::map<std::string, std::string> kExceptions = {
     {"strided_copy", "fp32, fp64, bf16, fp16, uint8, int32, int64"},
     // Optional: CUDA's convolutions take filters as they are.
     {"conv2d_pack", ""},
+    {"linear_pack", ""},
     // Images are padded in the compute dtype.
     {"pad_channels", "fp32, bf16, fp16"},
     // Parameters and their optimiser's state are fp32 whatever the compute dtype is.
