@@ -147,7 +147,7 @@ TolerantPredictions predict_items(nn::Module& model, const data::Dataset& datase
     if (!batch.items.empty()) {
       const auto forward = [&](bool mirrored) {
         return forward_images(model, batch.pixels.data(), static_cast<std::int64_t>(batch.items.size()),
-                              card.image_size, DType::f32, card.normalization, device, mirrored);
+                              card.image_size, options.precision, card.normalization, device, mirrored);
       };
       Tensor logits = forward(false);
       if (options.mirrored_too) logits = affine(add(logits, forward(true)), 0.5f);

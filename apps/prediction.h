@@ -14,9 +14,10 @@
 
 namespace cairn::app {
 
-/// Images a forward pass: enough to keep the cores busy, and the same everywhere, so that `train`, `evaluate`
-/// and `predict` say the same of one image.
-inline constexpr std::int64_t kPredictBatch = 64;
+/// Images a forward pass, the same everywhere, so that `train`, `evaluate` and `predict` say the same of one
+/// image. Enough to keep the cores busy; with 64, ResNet-18's activations take 400 MB, and touching so much
+/// memory for the first time took longer than what larger products save.
+inline constexpr std::int64_t kPredictBatch = 32;
 
 /// What a model answers for some images.
 struct Predictions {
@@ -54,6 +55,7 @@ Predictions predict_loader(nn::Module& model, data::Loader& loader, const ModelC
 struct PredictOptions {
   data::DecodeOptions decode;
   int workers = 0;
+  DType precision = DType::f32;                     // of activations
   bool mirrored_too = false;                        // the mean logits of each image and its mirror image
   std::function<void(std::int64_t done)> progress;  // may be empty
 };
