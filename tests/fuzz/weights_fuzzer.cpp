@@ -6,6 +6,8 @@
 
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <span>
+#include <vector>
 
 #include "engine/io/pickle.h"
 #include "engine/io/pth.h"
@@ -21,7 +23,14 @@ namespace {
     // Only a tensor of the model's own shape is ever read; one expanded from a single number is none.
     if (t.shape.numel() > 1 << 20) continue;
     try {
-      if (t.read().size() != static_cast<std::size_t>(t.shape.numel()) * size_of(t.dtype)) std::abort();
+      const std::vector<std::uint8_t> bytes = t.read();
+      if (bytes.size() != static_cast<std::size_t>(t.shape.numel()) * size_of(t.dtype)) std::abort();
+      if (!t.read_part) continue;
+      const std::size_t half = bytes.size() / 2;
+      std::vector<std::uint8_t> parts(bytes.size());
+      t.read_part(half, std::span(parts).subspan(half));
+      t.read_part(0, std::span(parts).first(half));
+      if (parts != bytes) std::abort();
     } catch (const InputError&) {
     }
   }
