@@ -55,7 +55,6 @@ struct LinearOptions {
   bool bias = true;
   Activation activation = Activation::none;
 };
-/// [N,in_features] -> [N,out_features]. weight [K,C], bias [K].
 /// A layer's weight in the layout that the device wants (pack_conv2d, pack_linear), kept until the weight, or
 /// the shape or dtype that it is for, changes.
 class KeptPacking {
@@ -63,27 +62,28 @@ class KeptPacking {
   /// make(): the layout for x.
   template <class Make>
   const Tensor& of(const Tensor& x, const Tensor& weight, Make&& make) {
-    const Key key{weight.view().data, weight.version(), x.shape(), x.dtype()};
-    if (!(key_ == key)) {
+    const bool same = weight_.defined() && weight_.view().data == weight.view().data &&
+                      version_ == weight.version() && shape_ == x.shape() && dtype_ == x.dtype();
+    if (!same) {
       packed_ = {};  // first, so that its memory serves again
       packed_ = make();
-      key_ = key;
+      weight_ = weight;
+      version_ = weight.version();
+      shape_ = x.shape();
+      dtype_ = x.dtype();
     }
     return packed_;
   }
 
  private:
-  struct Key {
-    const void* weight = nullptr;
-    std::uint64_t version = 0;
-    Shape x;
-    DType dtype = DType::f32;
-    bool operator==(const Key&) const = default;
-  };
-  Key key_;
+  Tensor weight_;  // keeps its memory, so that an equal address is the same tensor
+  std::uint64_t version_ = 0;
+  Shape shape_;  // of x
+  DType dtype_ = DType::f32;
   Tensor packed_;
 };
 
+/// [N,in_features] -> [N,out_features]. weight [K,C], bias [K]. For inference the weight is kept packed.
 class Linear : public Module {
  public:
   Linear(Initializer& init, const LinearOptions& options);
