@@ -151,6 +151,7 @@ template <class Put>
 void stream_safetensors(const std::string& path, const std::vector<TensorToWrite>& tensors,
                         const Metadata& metadata, Put&& put) {
   std::vector<const TensorToWrite*> order;
+  order.reserve(tensors.size());
   for (const TensorToWrite& t : tensors) order.push_back(&t);
   std::stable_sort(order.begin(), order.end(), [](const TensorToWrite* a, const TensorToWrite* b) {
     return size_of(a->dtype) > size_of(b->dtype);

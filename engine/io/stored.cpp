@@ -13,18 +13,11 @@ namespace {
 /// Calls f(T()) with the C++ type of a floating dtype.
 template <class F>
 void with_floating(const StoredTensor& tensor, F&& f) {
-  switch (tensor.dtype) {
-    case DType::f32:
-      return f(float());
-    case DType::f64:
-      return f(double());
-    case DType::bf16:
-      return f(BFloat16());
-    case DType::f16:
-      return f(Float16());
-    default:
-      throw InputError(tensor.name + " is " + name_of(tensor.dtype) + ", expected a floating dtype");
-  }
+  if (tensor.dtype == DType::f32) return f(float());
+  if (tensor.dtype == DType::f64) return f(double());
+  if (tensor.dtype == DType::bf16) return f(BFloat16());
+  if (tensor.dtype == DType::f16) return f(Float16());
+  throw InputError(tensor.name + " is " + name_of(tensor.dtype) + ", expected a floating dtype");
 }
 
 template <class T>

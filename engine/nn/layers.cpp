@@ -125,6 +125,7 @@ void ConvBatchNorm::fold() {
   const BatchNormTensors bn = bn_.tensors();
   const std::vector<Tensor> sources{conv_.weight(), bn.gamma, bn.beta, bn.running_mean, bn.running_var};
   std::vector<std::uint64_t> versions;
+  versions.reserve(sources.size());
   for (const Tensor& t : sources) versions.push_back(t.version());
   // Kept tensors keep their memory, so that equal addresses are the same tensors.
   if (kept_ && versions == kept_->versions && kept_->mode_changes == bn_.mode_changes() &&

@@ -11,7 +11,7 @@ Tensor packed_by(const Slot& slot, const Tensor& x, Pack pack) {
   if (!slot.filled(x.device().type, x.dtype())) return {};
   pack.scratch_bytes = slot.workspace(x.queue(), pack);
   if (pack.scratch_bytes == 0) return {};
-  const Tensor packed = empty({static_cast<std::int64_t>(pack.scratch_bytes)}, DType::u8, x.device());
+  Tensor packed = empty({static_cast<std::int64_t>(pack.scratch_bytes)}, DType::u8, x.device());
   pack.scratch = packed.out().data;
   if (!dry_run()) check(slot(x.queue(), pack));
   return packed;

@@ -101,7 +101,7 @@ TEST_P(Folding, PackedWeightsGiveTheSameBits) {
           cast(from_values<float>({n, 32, 32, 3}, random_values(n * 32 * 32 * 3, 9, -1, 1)), dtype);
       const std::vector<float> packed = logits(*model, x), again = logits(*model, x);
       nn::ConvBatchNorm::set_packing(false);
-      const std::vector<float> plain = logits(*model, x);
+      std::vector<float> plain = logits(*model, x);
       nn::ConvBatchNorm::set_packing(true);
       EXPECT_EQ(packed, plain) << name << ' ' << n;
       EXPECT_EQ(again, plain) << name << ' ' << n;
